@@ -1,0 +1,194 @@
+"""GIFTI functional maps, one file per hemisphere: written atomically, read defensively.
+
+nibabel opens whatever local file a GIFTI names as its external data, so an uploaded file could read the disk. A file is
+therefore looked through first, with expat, by its own declared text encoding, and the very bytes that were checked are
+the bytes that are loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from mindviz.brain import meshes
+from mindviz.brain.projection import check_surface_map
+from mindviz.types import MindvizError, SurfaceMap
+
+MAX_BYTES = 256 * 2**20
+_ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
+# nibabel and Connectome Workbench name this document type in every file; expat does not fetch it. Any other is refused.
+_GIFTI_DTD = "http://www.nitrc.org/frs/download.php/"
+_STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
+
+
+def write_gifti(surface_map: SurfaceMap, folder: Path | str, stem: str) -> tuple[Path, Path]:
+    """Write ``<stem>_hemi-L.func.gii`` and ``<stem>_hemi-R.func.gii``.
+
+    The files hold float32 values by mesh vertex (NaN where the map has none) and name their hemisphere, mesh and label.
+
+    Returns
+    -------
+    tuple of Path
+        Left, right.
+    """
+    from mindviz.checkpoint import atomic_file  # here, because it imports torch
+
+    check_surface_map(surface_map)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / f"{stem}_hemi-L.func.gii", folder / f"{stem}_hemi-R.func.gii"
+    for path, side in zip(paths, ("left", "right"), strict=True):
+        with atomic_file(path) as aside:
+            Path(aside).write_bytes(_encode(getattr(surface_map, side), side, surface_map))
+    return paths
+
+
+def _encode(values: np.ndarray, side: str, surface_map: SurfaceMap) -> bytes:
+    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+
+    array = GiftiDataArray(
+        np.asarray(values, dtype=np.float32),
+        intent="NIFTI_INTENT_NONE",
+        datatype="NIFTI_TYPE_FLOAT32",
+        meta=GiftiMetaData({"Name": surface_map.label or "map"}),
+    )
+    meta = GiftiMetaData({"AnatomicalStructurePrimary": _STRUCTURES[side], "MeshName": surface_map.mesh})
+    xml = GiftiImage(meta=meta, darrays=[array]).to_bytes()
+    start, end = xml.index(b"<!DOCTYPE"), xml.index(b"<GIFTI")
+    return xml[:start] + xml[end:]  # readers need no document type, and careful ones refuse it
+
+
+def load_gifti(path: Path | str) -> np.ndarray:
+    """Read the first data array of a GIFTI file, after checking that the file holds all of its data itself.
+
+    Returns
+    -------
+    ndarray, shape (n,), float32
+
+    Raises
+    ------
+    MindvizError
+        If the file is missing, too large, not GIFTI, names external data, declares a document type or entities, or
+        holds anything but one value per vertex.
+    """
+    path = Path(path)
+    from nibabel.gifti import GiftiImage
+
+    content = check_gifti(path)
+    try:
+        image = GiftiImage.from_bytes(content)
+    except (ValueError, KeyError, TypeError, AttributeError, expat.ExpatError, zlib.error) as error:
+        raise MindvizError(f"{path}: expected a GIFTI file, found one that cannot be read ({error})") from error
+    if not image.darrays or image.darrays[0].data is None:
+        raise MindvizError(f"{path}: expected a GIFTI file with data, found none in it")
+    values = np.squeeze(np.asarray(image.darrays[0].data))
+    if values.ndim != 1:
+        raise MindvizError(f"{path}: expected one value per vertex, found an array of shape {values.shape}")
+    return values.astype(np.float32)
+
+
+def load_surface_map(left: Path | str, right: Path | str, label: str = "") -> SurfaceMap:
+    """Read a map from its two GIFTI files; the mesh follows from the number of vertices.
+
+    Raises
+    ------
+    MindvizError
+        See `load_gifti`; and if the number of vertices is that of no known mesh or differs between the hemispheres.
+    """
+    values = load_gifti(left), load_gifti(right)
+    sizes = {meshes.hemisphere_vertices(mesh): mesh for mesh in meshes.MESHES}
+    for path, side in zip((left, right), values, strict=True):
+        if side.size not in sizes:
+            known = ", ".join(f"{size} ({mesh})" for size, mesh in sizes.items())
+            raise MindvizError(f"{path}: expected a map of {known} vertices, found {side.size}")
+    if values[0].size != values[1].size:
+        raise MindvizError(f"{right}: expected {values[0].size} vertices like {left}, found {values[1].size}")
+    return SurfaceMap(*values, sizes[values[0].size], label)
+
+
+def check_gifti(path: Path | str) -> bytes:
+    """Return the bytes of a GIFTI file that is safe to load; raise `MindvizError` otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise MindvizError(f"{path}: expected a GIFTI file, found nothing")
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise MindvizError(f"{path}: expected a GIFTI file, found one that cannot be read ({error})") from error
+    if len(content) > MAX_BYTES:
+        raise MindvizError(f"{path}: expected at most {MAX_BYTES >> 20} MB, found more")
+    try:
+        _Check(path).run(content)
+    except expat.ExpatError as error:
+        raise MindvizError(
+            f"{path}: expected a GIFTI file, found text that is not well-formed XML ({error})"
+        ) from error
+    return content
+
+
+class _Check:
+    """Walks through the XML once and raises at the first thing that a harmless GIFTI does not have."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = ""
+        self.array: Mapping[str, str] = {}
+        self.text: list[str] | None = None
+
+    def run(self, content: bytes) -> None:
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self.doctype
+        parser.EntityDeclHandler = self.entity
+        parser.StartElementHandler = self.start
+        parser.EndElementHandler = self.end
+        parser.CharacterDataHandler = self.characters
+        parser.Parse(content, True)
+
+    def refuse(self, found: str) -> None:
+        raise MindvizError(f"{self.path}: expected a GIFTI file that holds its own data, found {found}")
+
+    def doctype(self, name: str, system: str | None, public: str | None, internal: bool) -> None:
+        if internal or public or name != "GIFTI" or not (system or "").startswith(_GIFTI_DTD):
+            self.refuse("a DOCTYPE other than GIFTI's own")
+
+    def entity(self, *declaration: object) -> None:
+        self.refuse("an ENTITY")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.root = self.root or name
+        if self.root != "GIFTI":
+            self.refuse(f"a document of another kind, {self.root!r}")
+        if name == "DataArray":
+            self.array = attributes
+            encoding = attributes.get("Encoding", "")
+            if encoding not in _ENCODINGS or attributes.get("ExternalFileName"):
+                self.refuse(f"data in another file or an unknown encoding, {encoding!r}")
+        elif name == "Data" and self.array.get("Encoding") == "GZipBase64Binary":
+            self.text = []
+
+    def characters(self, text: str) -> None:
+        if self.text is not None:
+            self.text.append(text)
+
+    def end(self, name: str) -> None:
+        if name != "Data" or self.text is None:
+            return
+        # a few kilobytes can unpack to gigabytes: stop at the limit instead of letting nibabel unpack it all
+        unpacker = zlib.decompressobj()
+        try:
+            size = len(unpacker.decompress(base64.b64decode("".join(self.text)), MAX_BYTES))
+        except (zlib.error, binascii.Error):
+            self.refuse("compressed data that do not unpack")
+        if size >= MAX_BYTES:
+            self.refuse(f"compressed data of more than {MAX_BYTES >> 20} MB")
+        self.text = None

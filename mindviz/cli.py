@@ -1,0 +1,123 @@
+"""The command line: decode, verify, import-checkpoint, prepare.
+
+Exit status: 0 done, 1 `verify` found a difference, 2 bad input, said in one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mindviz.types import MindvizError
+
+DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; see the module for the exit status."""
+    options = parser().parse_args(argv)
+    try:
+        return int(options.run_command(options))
+    except MindvizError as error:
+        print(f"mindviz: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"mindviz: {error.filename or 'a file'} could not be read or written: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("mindviz: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m mindviz", description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _decode_options(commands.add_parser("decode", help="decode one scan into videos, cortex maps and a record"))
+    _verify_options(commands.add_parser("verify", help="compare a published checkpoint's tensors with ours"))
+    _import_options(commands.add_parser("import-checkpoint", help="turn a published checkpoint into ours"))
+    _prepare_options(commands.add_parser("prepare", help="prepare a download in the layout of Wen 2018"))
+    return top
+
+
+def _decode_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--subject", required=True, help="as named in the dataset: 1")
+    command.add_argument(
+        "--scan", required=True, type=int, help="counted from 0; scan k shows film seconds 2k to 2k + 2"
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
+    command.add_argument("--run", help="a test run of the subject (default: its first)")
+    command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
+    command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--seed", type=int)
+    command.add_argument("--steps", type=int, help="denoising steps")
+    command.add_argument("--guidance-scale", type=float)
+    command.add_argument(
+        "--layer", type=int, default=-1, help="layer of the attention map, from 0 (default: their mean)"
+    )
+    command.add_argument("--head", type=int, default=-1, help="head of the attention map, from 0 (default: their mean)")
+    command.set_defaults(run_command=decode)
+
+
+def _verify_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, help="holds checkpoint/, tensors.safetensors and sampling.json")
+    command.set_defaults(run_command=verify)
+
+
+def _import_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, help="the published checkpoint folder itself")
+    command.add_argument("target", type=Path, help="where ours goes")
+    command.set_defaults(run_command=import_checkpoint)
+
+
+def _prepare_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("raw", type=Path, help="holds subject1/fmri/…, stimuli/…")
+    command.add_argument("target", type=Path, help="where the prepared dataset goes")
+    command.add_argument("--subjects", nargs="+", default=["1", "2", "3"])
+    command.set_defaults(run_command=prepare)
+
+
+def decode(options: argparse.Namespace) -> int:
+    """Decode one scan and write everything that is known of it."""
+    from tqdm import tqdm
+
+    from mindviz import ui
+    from mindviz.ui import export
+
+    export.check_target(options.out)
+    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    run = options.run or workspace.runs(options.subject)[0]
+    given = {"seed": options.seed, "num_inference_steps": options.steps, "guidance_scale": options.guidance_scale}
+    settings = replace(
+        workspace.decoder.default_settings, **{name: value for name, value in given.items() if value is not None}
+    )
+    with tqdm(total=settings.num_inference_steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+        decoded = workspace.decode(options.subject, run, options.scan, settings, lambda *_: bar.update())
+    print(export.export(workspace, decoded, options.out, options.layer, options.head))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Print each tensor's largest error; 1 where one is above the tolerance."""
+    from mindviz import verify as parity
+
+    return 0 if parity.verify(options.folder) else 1
+
+
+def import_checkpoint(options: argparse.Namespace) -> int:
+    from mindviz import verify as parity
+
+    parity.import_checkpoint(options.source, options.target)
+    print(options.target)
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    from mindviz.data import wen2018
+
+    wen2018.prepare(options.raw, options.target, options.subjects)
+    print(options.target)
+    return 0

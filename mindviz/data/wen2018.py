@@ -1,0 +1,365 @@
+"""The reader of Wen et al. 2018: raw CIFTI runs and films -> a prepared dataset folder.
+
+The download (https://purr.purdue.edu/publications/2808) holds, for each of three subjects, 18 training segments shown
+twice and 5 test segments shown ten times::
+
+    subject1/fmri/seg1/cifti/seg1_1_Atlas.dtseries.nii    …_2_Atlas…
+    subject1/fmri/test1/cifti/test1_1_Atlas.dtseries.nii  … test1_10_Atlas…
+    stimuli/seg1.mp4 …  stimuli/test1.mp4                  (and, optional, stimuli/seg1.json with captions)
+
+Runs are read one file at a time; of each run only the mean of its cleaned repeats is kept (28 MB), until the vertices
+are chosen from the reliability of all training segments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mindviz.checkpoint import atomic_file, atomic_folder, load_arrays, read_json, save_arrays
+from mindviz.data import cifti, cleaning, selection
+from mindviz.data.windows import WindowSpec
+from mindviz.types import MindvizError, VideoClip
+from mindviz.video import read_video, write_mp4
+
+MESH = "fsLR-32k"
+TR = 2.0
+FPS = 3.0
+Progress = Callable[[int, int, str], None]
+"""Called with (files done, files in all, what was done)."""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How a raw download becomes a dataset.
+
+    Attributes
+    ----------
+    frame_size : side in pixels of the square the films are cut to.
+    lossless : keep every pixel of the re-encoded films.
+    keep_repeats : also store the single repeats of test runs.
+    alpha, fraction : of the vertex selection (`selection.select_reliable`).
+    allow_constant : leave vertices that never change in some run out of the selection, instead of refusing the run.
+    """
+
+    name: str = "Wen 2018"
+    simulated: bool = False
+    frame_size: int = 256
+    lossless: bool = False
+    keep_repeats: bool = False
+    alpha: float = 0.01
+    fraction: float = 0.5
+    allow_constant: bool = False
+    window: WindowSpec = field(default_factory=WindowSpec)
+
+
+def run_path(raw: Path, subject: str, run: str, repeat: int) -> Path:
+    """Where the raw layout keeps one repeat (from 1) of one run."""
+    return Path(raw) / f"subject{subject}" / "fmri" / run / "cifti" / f"{run}_{repeat}_Atlas.dtseries.nii"
+
+
+def expected_repeats(run: str) -> int:
+    """2 for training segments, 10 for test runs."""
+    return 10 if run.startswith("test") else 2
+
+
+def _natural(name: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(\D*)(\d*)", name)
+    return (match[1], int(match[2] or 0)) if match else (name, 0)
+
+
+def find_subjects(raw: Path) -> tuple[str, ...]:
+    """Subjects of a raw folder, in natural order."""
+    folders = [p.name.removeprefix("subject") for p in Path(raw).glob("subject*") if (p / "fmri").is_dir()]
+    if not folders:
+        raise MindvizError(f"{raw}: expected folders like subject1/fmri, found none")
+    return tuple(sorted(folders, key=_natural))
+
+
+def find_runs(raw: Path, subject: str) -> tuple[str, ...]:
+    """Runs of a subject (``seg*``, ``test*``), in natural order."""
+    folder = Path(raw) / f"subject{subject}" / "fmri"
+    if not folder.is_dir():
+        raise MindvizError(f"{folder}: expected the runs of subject {subject}, found no such folder")
+    runs = [p.name for p in folder.iterdir() if re.fullmatch(r"(seg|test)\d+", p.name) and (p / "cifti").is_dir()]
+    if not runs:
+        raise MindvizError(f"{folder}: expected runs like seg1/cifti or test1/cifti, found none")
+    return tuple(sorted(runs, key=_natural))
+
+
+def check_repeats(paths: Sequence[Path]) -> None:
+    """Check the headers of all repeats of a run: files there and whole, 91,282 grayordinates, one number of volumes.
+
+    Raises
+    ------
+    MindvizError
+        Naming the first file at fault.
+    """
+    counts = {path: cifti.open_series(path).volumes for path in paths}
+    for path, count in counts.items():
+        if count not in cleaning.FIRST_VOLUMES:
+            raise MindvizError(f"{path}: expected 245 or 246 volumes, found {count}")
+        if count != counts[paths[0]]:
+            raise MindvizError(f"{path}: expected {counts[paths[0]]} volumes as in {paths[0].name}, found {count}")
+
+
+def read_repeat(path: Path, allow_constant: bool = False) -> np.ndarray:
+    """One raw run -> detrended and z-scored cortex, float32 [59412, 240].
+
+    Raises
+    ------
+    MindvizError
+        NaN or infinite values, or (unless allowed, then they become 0) vertices that never change.
+    """
+    bold = cifti.read_cortex(path)
+    bold = np.ascontiguousarray(bold[:, cleaning.kept_volumes(bold.shape[1])])
+    bad = ~np.isfinite(bold.sum(axis=1, dtype=np.float64))
+    if bad.any():
+        raise MindvizError(
+            f"{path}: expected finite values, found NaN or infinity in {bad.sum()} of {len(bold)} vertices"
+        )
+    constant = cleaning.constant_rows(bold)
+    if constant.any() and not allow_constant:
+        raise MindvizError(
+            f"{path}: expected every cortical vertex to vary, found {constant.sum()} constant ones, the first at "
+            f"{int(np.argmax(constant))} (they can be left out with allow_constant)"
+        )
+    cleaned = cleaning.clean(bold)
+    cleaned[constant] = 0
+    return cleaned
+
+
+class Preparation:
+    """A dataset in the making: runs come one by one, then each subject is finished, then the whole is published.
+
+    Everything lies in a hidden folder beside the target until `publish`; what is there already is not made again, so
+    that an interrupted preparation goes on where it stopped (`discard` starts afresh).
+    """
+
+    def __init__(self, target: Path, options: PrepareOptions) -> None:
+        self.target = Path(target)
+        self.options = options
+        self.work = self.target.parent / f".{self.target.name}-preparing"
+        self.folder = self.work / "dataset"
+        self._subjects: dict[str, dict[str, list[str]]] = {}
+
+    def discard(self) -> None:
+        """Forget everything prepared so far; the target itself stays."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _kept(self, subject: str, run: str) -> Path:
+        return self.work / "cortex" / f"subject{subject}" / f"{run}.safetensors"
+
+    def has_run(self, subject: str, run: str) -> bool:
+        return self._kept(subject, run).is_file()
+
+    def add_run(
+        self, subject: str, run: str, paths: Sequence[Path], done: Callable[[Path], None] | None = None
+    ) -> None:
+        """Clean and average the repeats of a run; a training run also gives the reliability of every vertex.
+
+        `done` is called with each file once it has been read.
+        """
+        check_repeats(paths)
+        total: np.ndarray | None = None
+        arrays: dict[str, np.ndarray] = {}
+        never = np.zeros(cifti.NUM_CORTEX, bool)
+        for number, path in enumerate(paths, start=1):
+            cleaned = read_repeat(path, self.options.allow_constant)
+            never |= ~cleaned.any(axis=1)
+            if number == 2 and total is not None:
+                arrays["fisher_z"] = selection.fisher_z(total, cleaned)
+            if self.options.keep_repeats and run.startswith("test"):
+                arrays[f"repeat_{number:02d}"] = cleaned.astype(np.float16)
+            total = cleaned if total is None else np.add(total, cleaned, out=total)
+            if done is not None:
+                done(path)
+        if total is None:
+            raise MindvizError(f"{run} of subject {subject}: expected at least one repeat, found none")
+        total /= len(paths)
+        save_arrays(self._kept(subject, run), {"average": total.astype(np.float16), "constant": never, **arrays})
+
+    def finish_subject(self, subject: str, train: Sequence[str], test: Sequence[str]) -> selection.Selection:
+        """Choose the subject's vertices from its training runs and write all its runs."""
+        if not train:
+            raise MindvizError(
+                f"subject {subject}: expected training runs (seg1, …) to choose vertices from, found none"
+            )
+        fisher, constant = [], []
+        for run in train:
+            arrays = load_arrays(self._kept(subject, run))
+            fisher.append(arrays["fisher_z"])
+            constant.append(arrays["constant"])
+        reliability = np.stack(fisher)
+        reliability[:, np.any(constant, axis=0)] = 0
+        chosen = selection.select_reliable(reliability, self.options.alpha, self.options.fraction)
+        folder = self.folder / f"subject{subject}"
+        for run in (*train, *test):
+            arrays = load_arrays(self._kept(subject, run))
+            self._write_run(folder / f"{run}.safetensors", arrays["average"], chosen.vertices)
+            for name in sorted(n for n in arrays if n.startswith("repeat_")):
+                path = folder / "repeats" / f"{run}_{name.removeprefix('repeat_')}.safetensors"
+                self._write_run(path, arrays[name], chosen.vertices)
+        self._subjects[subject] = {"train": list(train), "test": list(test)}
+        return chosen
+
+    @staticmethod
+    def _write_run(path: Path, cortex: np.ndarray, vertices: np.ndarray) -> None:
+        save_arrays(path, {"bold": np.ascontiguousarray(cortex[vertices].T), "vertices": vertices.astype(np.int32)})
+
+    def add_stimulus(self, name: str, video: Path) -> None:
+        """Read a film at 3 frames a second and write it, with its captions if ``NAME.json`` lies beside it."""
+        target = self.folder / "stimuli" / f"{name}.mp4"
+        if target.is_file():
+            return
+        clip = read_film(video, self.options.frame_size)
+        captions = video.with_suffix(".json")
+        if captions.is_file():
+            content = check_captions(captions, len(clip.frames))
+            with atomic_file(target.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_mp4(target, clip, lossless=self.options.lossless)
+
+    def publish(self) -> Path:
+        """Write ``dataset.json`` and move everything to the target at once; returns the target."""
+        films = sorted((self.folder / "stimuli").glob("*.mp4"), key=lambda p: _natural(p.stem))
+        content = {
+            "format": 1,
+            "name": self.options.name,
+            "simulated": self.options.simulated,
+            "mesh": MESH,
+            "tr": TR,
+            "window": {"size": self.options.window.size, "lag": self.options.window.lag},
+            "fps": FPS,
+            "subjects": self._subjects,
+            "stimuli": {p.stem: {"frames": num_frames(), "sha256": _sha256(p)} for p in films},
+        }
+        (self.folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with atomic_folder(self.target) as temporary:
+            for item in self.folder.iterdir():
+                item.rename(temporary / item.name)
+        self.discard()
+        return self.target
+
+
+def num_frames(volumes: int = 240) -> int:
+    """Frames of the film during `volumes`: 1440 for 240."""
+    return round(volumes * TR * FPS)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_film(video: Path, size: int) -> VideoClip:
+    """The 1440 frames of an 8-minute film; up to 2 s too much are cut, up to 2 s too little filled with the last frame.
+
+    Raises
+    ------
+    MindvizError
+        Missing, unreadable, or of another length.
+    """
+    clip = read_video(video, fps=FPS, size=size)
+    wanted, slack = num_frames(), round(2 * FPS)
+    found = len(clip.frames)
+    if abs(found - wanted) > slack:
+        raise MindvizError(f"{video}: expected a film of {wanted / FPS:.0f} s, found {found / FPS:.1f} s")
+    frames = clip.frames[np.minimum(np.arange(wanted), found - 1)]
+    return VideoClip(frames, FPS)
+
+
+def check_captions(path: Path, frames: int) -> dict[str, object]:
+    """``{"captions": [one for each frame], "shots": [...]}`` of a film; shots are optional."""
+    content = read_json(path)
+    captions = content.get("captions")
+    if not isinstance(captions, list) or len(captions) != frames or not all(isinstance(c, str) for c in captions):
+        found = f"{len(captions)} entries" if isinstance(captions, list) else type(captions).__name__
+        raise MindvizError(f'{path}: expected "captions" with one text for each of {frames} frames, found {found}')
+    return {key: content[key] for key in ("captions", "shots") if key in content}
+
+
+def _work_list(
+    raw: Path, subjects: Sequence[str], runs: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str], list[Path]]:
+    return {
+        (s, r): [run_path(raw, s, r, n) for n in range(1, expected_repeats(r) + 1)] for s in subjects for r in runs[s]
+    }
+
+
+def prepare(
+    raw: Path,
+    target: Path,
+    subjects: Sequence[str] | None = None,
+    runs: Sequence[str] | None = None,
+    options: PrepareOptions | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Prepare a raw download.
+
+    Parameters
+    ----------
+    raw : folder with ``subject1/fmri/…`` and ``stimuli/…``
+    target : dataset folder to write; it appears when everything has succeeded, and replaces one that is there.
+    subjects : names without the prefix (``"1"``); all that are there by default.
+    runs : ``"seg1"``, …, ``"test1"``, …; all that are there by default.
+    progress : called after every file.
+
+    Returns
+    -------
+    The target.
+
+    Raises
+    ------
+    MindvizError
+        In one sentence, for whatever is missing or wrong. All headers are checked before the first run is read.
+    """
+    raw, options = Path(raw), options or PrepareOptions()
+    subjects = tuple(subjects or find_subjects(raw))
+    runs_of = {subject: tuple(runs or find_runs(raw, subject)) for subject in subjects}
+    files = _work_list(raw, subjects, runs_of)
+    films = sorted({run for names in runs_of.values() for run in names}, key=_natural)
+    for paths in files.values():
+        check_repeats(paths)
+    for film in films:
+        if not (raw / "stimuli" / f"{film}.mp4").is_file():
+            raise MindvizError(f"{raw / 'stimuli' / f'{film}.mp4'}: expected the film of {film}, found no such file")
+    preparation = Preparation(Path(target), options)
+    preparation.discard()
+    try:
+        _prepare_all(preparation, raw, files, films, progress or (lambda done, total, what: None))
+        return preparation.publish()
+    finally:
+        preparation.discard()
+
+
+def _prepare_all(
+    preparation: Preparation,
+    raw: Path,
+    files: Mapping[tuple[str, str], Sequence[Path]],
+    films: Sequence[str],
+    progress: Progress,
+) -> None:
+    total, count = sum(map(len, files.values())) + len(films), 0
+
+    def step(what: str) -> None:
+        nonlocal count
+        count += 1
+        progress(count, total, what)
+
+    for film in films:
+        preparation.add_stimulus(film, raw / "stimuli" / f"{film}.mp4")
+        step(f"stimuli/{film}.mp4")
+    for (subject, run), paths in files.items():
+        preparation.add_run(subject, run, paths, done=lambda path: step(str(path.relative_to(raw))))
+    for subject in dict.fromkeys(s for s, _ in files):
+        names = [r for s, r in files if s == subject]
+        preparation.finish_subject(
+            subject, [r for r in names if r.startswith("seg")], [r for r in names if r.startswith("test")]
+        )

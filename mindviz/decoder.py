@@ -1,0 +1,398 @@
+"""The whole story on one page: a `Window` of scans becomes a `Decoded`, a video and where the encoder looked.
+
+::
+
+    window -> normalised once -> tokens (and attention: the only fork)
+           -> guided denoiser -> sampler -> latents -> VAE -> clip
+
+Devices change only here (and in `training.loop`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from . import __version__
+from .brain.attribution import attention_received, patches_to_voxels
+from .checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    atomic_folder,
+    config_from_dict,
+    empty,
+    load_module,
+    read_config,
+    read_json,
+    require_file,
+    require_folder,
+    save_module,
+    write_json,
+)
+from .data import Dataset
+from .diffusion import (
+    LatentCodec,
+    Progress,
+    UNetConfig,
+    VAEConfig,
+    VideoUNet,
+    guided,
+    initial_latents,
+    make_scheduler,
+    sample,
+)
+from .encoder import EncoderConfig, FMRIEncoder
+from .encoder.subject import (
+    SINGLE,
+    SubjectData,
+    data_file,
+    encoder_folder,
+    read_data,
+    read_encoder,
+    write_data,
+    write_encoder,
+)
+from .types import AttentionMap, Decoded, Encoding, LayerAttention, MindvizError, SamplingSettings, VideoClip, Window
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """``CKPT/config.json``.
+
+    `subjects` is empty for a single-subject checkpoint (an imported one), whose encoder lies in ``CKPT/fmri_encoder``.
+    `dataset` is the fingerprint of the training dataset, `mesh` the mesh of its vertices, `sampling` the default
+    `SamplingSettings`, `image_size` the side of a decoded frame in pixels.
+    """
+
+    name: str
+    image_size: int
+    sampling: dict[str, Any]
+    stage: str = "full"
+    simulated: bool = False
+    dataset: str = ""
+    mesh: str = ""
+    fps: float = 3.0
+    subjects: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+class Decoder:
+    """A checkpoint folder, ready to decode. Make one with `Decoder.load`; encoders are read when first used."""
+
+    def __init__(
+        self,
+        folder: Path,
+        info: CheckpointInfo,
+        unet: VideoUNet,
+        codec: LatentCodec,
+        schedule: Mapping[str, Any],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.folder, self.info, self.schedule = folder, info, dict(schedule)
+        self.device = torch.device(device)
+        self.unet, self.codec = unet.to(self.device).eval(), codec.to(self.device).eval()
+        self.default_settings = config_from_dict(SamplingSettings, info.sampling, folder / CONFIG_FILE)
+        self._encoders: dict[tuple[str, str], FMRIEncoder] = {}
+        self._configs: dict[str, EncoderConfig] = {}
+        self._data: dict[str, SubjectData | None] = {}
+        self._one_at_a_time = threading.Lock()
+
+    # ------------------------------------------------------------------ the story
+    def decode(
+        self,
+        window: Window,
+        settings: SamplingSettings | None = None,
+        negative: np.ndarray | None = None,
+        callback: Progress | None = None,
+        attention: bool = True,
+    ) -> Decoded:
+        """Decode one window.
+
+        Parameters
+        ----------
+        settings : the checkpoint's own if left out.
+        negative : (T, V) scans like ``window.bold``, in place of the stored training mean; needed when
+            ``settings.negative`` is ``"given"`` or the checkpoint stores none, refused otherwise.
+        callback : (step, total, latents); may raise, to cancel.
+        """
+        settings = settings or self.default_settings
+        timings: dict[str, float] = {}
+        with _timed(timings, "encode"):
+            unwanted = self._negative_bold(window.subject, settings, negative)
+            encoding = self.encode(window, attention)
+            negative_tokens = self._tokens(window.subject, unwanted)
+        clip = self.decode_tokens(encoding.tokens, negative_tokens, settings, callback, timings)
+        return Decoded(clip, window, encoding, settings, timings, self.provenance)
+
+    def encode(self, window: Window, attention: bool = True, stage: str = "full") -> Encoding:
+        """Tokens (S, D) of a window, and in the same pass the attention of each layer if wanted.
+
+        `stage` names an earlier training stage whose encoder the checkpoint carries, or ``"untrained"``.
+        """
+        encoder = self.encoder(window.subject, stage)
+        bold = self._to_device(self.normalise(window.bold, window.subject))
+        with torch.no_grad():
+            tokens, maps = encoder.encode(bold, attention)
+        layers = (LayerAttention(_numpy(m.spatial), None if m.temporal is None else _numpy(m.temporal)) for m in maps)
+        return Encoding(_numpy(tokens[0]), tuple(layers))
+
+    def decode_tokens(
+        self,
+        tokens: np.ndarray,
+        negative_tokens: np.ndarray,
+        settings: SamplingSettings,
+        callback: Progress | None = None,
+        timings: dict[str, float] | None = None,
+    ) -> VideoClip:
+        """The clip of condition tokens (S, D), guided away from `negative_tokens` (S, D)."""
+        timings = {} if timings is None else timings
+        condition, unwanted = self._to_device(tokens), self._to_device(negative_tokens)
+        side = self.info.image_size // self.codec.config.downscale
+        shape = (1, self.unet.config.in_channels, settings.num_frames, side, side)
+        latents = initial_latents(shape, settings.seed).to(self.device)
+        noise = torch.Generator(self.device).manual_seed(settings.seed)
+        with self._one_at_a_time, torch.no_grad():  # the U-Net holds the frame count of the pass that is running
+            with _timed(timings, "sample"):
+                denoiser = guided(self.unet, condition, unwanted, settings.guidance_scale)
+                scheduler = make_scheduler(self.schedule)
+                latents = sample(denoiser, scheduler, latents, settings.num_inference_steps, callback, noise)
+            with _timed(timings, "vae"):
+                pixels = self.codec.decode(latents)[0]
+        frames = rearrange((pixels * 255.0).round().to(torch.uint8), "c f h w -> f h w c")
+        return VideoClip(np.ascontiguousarray(frames.cpu().numpy()), self.info.fps)
+
+    def attention_map(
+        self, decoded: Decoded | Encoding, subject: str, layer: int = -1, head: int = -1, stage: str = ""
+    ) -> AttentionMap:
+        """Attention received by each voxel, mean over the window; 1 is what uniform attention would give.
+
+        `layer` and `head` -1 are means. `stage` is that of the encoder that made the encoding, if not the last.
+        """
+        encoding = decoded.encoding if isinstance(decoded, Decoded) else decoded
+        patching = self.encoder_config(subject).patching
+        by_patch = attention_received(encoding.attention, layer, head).mean(axis=0)
+        covered = min(patching.num_voxels, patching.length)  # fewer where the encoder leaves voxels out
+        padding = "published" if patching.padding == "published" else "minimal"
+        values = np.zeros(patching.num_voxels, dtype=np.float32)
+        values[:covered] = patches_to_voxels(by_patch, covered, patching.patch_size, padding)
+        return AttentionMap(values, layer, head, stage or self.info.stage, "received")
+
+    def normalise(self, bold: np.ndarray, subject: str) -> np.ndarray:
+        """Scans (T, V) with the training set's statistics, after checks; nothing else normalises."""
+        config, data = self.encoder_config(subject), self.data(subject)
+        lengths = {config.num_voxels, config.patching.length} if config.padding == "published" else {config.num_voxels}
+        if bold.ndim != 2 or bold.shape[0] != config.window_size or bold.shape[1] not in lengths:
+            expected = f"{config.window_size} scans of {config.num_voxels} voxels"
+            raise MindvizError(
+                f"a window of subject {subject}: expected {expected} ({self.folder}), found {bold.shape}"
+            )
+        if not np.isfinite(bold).all():
+            raise MindvizError(f"a window of subject {subject}: expected finite values, found NaN or infinity")
+        return bold if data is None else (bold - data.mean) / data.std
+
+    def _negative_bold(self, subject: str, settings: SamplingSettings, given: np.ndarray | None) -> np.ndarray:
+        """The normalised scans that guidance leads away from."""
+        data = self.data(subject)
+        if settings.negative == "given" or (data is None and given is not None):
+            if given is None:
+                raise MindvizError("settings.negative is 'given': expected the negative's scans, found none")
+            return self.normalise(given, subject)
+        if given is not None:
+            raise MindvizError("settings.negative is 'training': expected no negative's scans, found some")
+        if data is None:
+            raise MindvizError(f"{self.folder}: expected a stored training mean, found none; give the negative's scans")
+        return data.negative
+
+    def _tokens(self, subject: str, normalised: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return _numpy(self.encoder(subject)(self._to_device(normalised))[0])
+
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        """A batch of one, where the models are."""
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None].to(self.device)
+
+    # ------------------------------------------------------------------ what the checkpoint holds
+    @classmethod
+    def load(cls, folder: Path | str, device: str | torch.device = "cpu") -> Decoder:
+        """Read a checkpoint folder; all that it promises must be there.
+
+        Raises
+        ------
+        MindvizError
+            Naming the file, what was expected and what was found.
+        """
+        folder = require_folder(folder, "a checkpoint folder")
+        info = read_info(folder)
+        for subject in info.subjects or (SINGLE,):
+            require_file(encoder_folder(folder, subject) / CONFIG_FILE, "an encoder's configuration")
+            require_file(encoder_folder(folder, subject) / WEIGHTS_FILE, "an encoder's weights")
+            if subject:
+                require_file(data_file(folder, subject), "an encoder's normaliser")
+        unet_config, vae_config = read_config(folder / "unet", UNetConfig), read_config(folder / "vae", VAEConfig)
+        unet, codec = empty(lambda: VideoUNet(unet_config)), empty(lambda: LatentCodec.from_config(vae_config))
+        load_module(folder / "unet", unet)
+        load_module(folder / "vae", codec.vae)
+        return cls(folder, info, unet, codec, read_json(folder / "scheduler" / CONFIG_FILE), device)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it was trained on simulated subjects."""
+        return self.info.simulated
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects with an encoder of their own; empty if one encoder serves any (an imported checkpoint)."""
+        return self.info.subjects
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where a decoded clip comes from."""
+        facts = {"checkpoint": self.info.name, "stage": self.info.stage, "simulated": self.info.simulated}
+        return facts | {"dataset": self.info.dataset, "mindviz": __version__, "torch": torch.__version__}
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse a dataset whose mesh, vertices (and their order) or windows are not those of training."""
+        if self.info.mesh and dataset.mesh != self.info.mesh:
+            raise MindvizError(f"{dataset.folder}: expected the mesh {self.info.mesh}, found {dataset.mesh}")
+        shared = [subject for subject in dataset.subjects if subject in self.subjects or not self.subjects]
+        if not shared:
+            known, found = ", ".join(self.subjects), ", ".join(dataset.subjects)
+            raise MindvizError(f"{dataset.folder}: expected a subject of {known}, found {found}")
+        for subject in shared:
+            config, data = self.encoder_config(subject), self.data(subject)
+            size = dataset.window_spec.size
+            if size != config.window_size:
+                raise MindvizError(f"{dataset.folder}: expected windows of {config.window_size} scans, found {size}")
+            runs = [*dataset.runs(subject, "test"), *dataset.runs(subject, "train")]
+            _check_vertices(dataset, subject, runs[0], config, data)
+
+    def encoder_config(self, subject: str) -> EncoderConfig:
+        """The configuration of a subject's encoder."""
+        subject = self._known(subject)
+        if subject not in self._configs:
+            self._configs[subject] = read_config(encoder_folder(self.folder, subject), EncoderConfig)
+        return self._configs[subject]
+
+    def encoder(self, subject: str, stage: str = "full") -> FMRIEncoder:
+        """A subject's encoder, read when first asked for; ``"untrained"`` has random weights (seed 0)."""
+        key = (self._known(subject), "full" if stage == self.info.stage else stage)
+        if key not in self._encoders:
+            encoder = read_encoder(self.folder, *key)
+            width, found = self.unet.config.cross_attention_dim, encoder.config.token_dim
+            if found != width:
+                raise MindvizError(f"{self.folder}: expected tokens of width {width} for the U-Net, found {found}")
+            self._encoders[key] = encoder.to(self.device).eval()
+        return self._encoders[key]
+
+    def data(self, subject: str) -> SubjectData | None:
+        """A subject's statistics; None for an imported checkpoint, which takes scans as its authors normalised them."""
+        subject = self._known(subject)
+        if subject == SINGLE:
+            return None
+        if subject not in self._data:
+            self._data[subject] = read_data(self.folder, subject, self.encoder_config(subject))
+        return self._data[subject]
+
+    def vertices(self, subject: str) -> np.ndarray:
+        """The cortical vertex of each voxel, int64 (V,)."""
+        data = self.data(subject)
+        if data is None:
+            raise MindvizError(
+                f"{self.folder}: expected stored vertices, found none: where its voxels lie is not known"
+            )
+        return data.vertices
+
+    def _known(self, subject: str) -> str:
+        if not self.subjects:
+            return SINGLE
+        if subject not in self.subjects:
+            raise MindvizError(f"{self.folder}: expected a subject of {', '.join(self.subjects)}, found {subject!r}")
+        return subject
+
+
+def _check_vertices(dataset: Dataset, subject: str, run: str, config: EncoderConfig, data: SubjectData | None) -> None:
+    vertices, where = dataset.run(subject, run).vertices, f"{dataset.folder}: run {run} of subject {subject}"
+    if len(vertices) != config.num_voxels:
+        raise MindvizError(f"{where}: expected {config.num_voxels} voxels, found {len(vertices)}")
+    if data is not None and not np.array_equal(vertices, data.vertices):
+        other = int((vertices != data.vertices).sum())
+        raise MindvizError(f"{where}: expected the checkpoint's vertices in their order, found {other} that differ")
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - start
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()
+
+
+# ---------------------------------------------------------------------- the folder
+def read_info(folder: Path) -> CheckpointInfo:
+    """``CKPT/config.json``, of a format we know."""
+    path = folder / CONFIG_FILE
+    info = config_from_dict(CheckpointInfo, read_json(path), path)
+    if info.format != FORMAT:
+        raise MindvizError(f"{path}: expected format {FORMAT}, found {info.format}")
+    return info
+
+
+def write_checkpoint(
+    folder: Path | str,
+    info: CheckpointInfo,
+    unet: VideoUNet,
+    codec: LatentCodec,
+    schedule: Mapping[str, Any],
+    encoders: Mapping[str, FMRIEncoder],
+    data: Mapping[str, SubjectData] | None = None,
+    stages: Mapping[tuple[str, str], FMRIEncoder] | None = None,
+    clip: nn.Module | None = None,
+    half: bool = False,
+) -> None:
+    """Write a checkpoint folder that `Decoder.load` reads; all or nothing, replacing an older one.
+
+    `schedule` is a scheduler's configuration with ``_class_name``; `encoders` and `data` go by subject as in `info` (one
+    encoder under `SINGLE` and no data for a single-subject checkpoint), `stages` by (subject, stage); `clip` is a module
+    whose ``config`` is a dataclass; `half` stores weights as fp16.
+    """
+    data = data or {}
+    if set(encoders) != set(info.subjects or (SINGLE,)) or set(data) != set(info.subjects):
+        raise MindvizError(
+            f"{folder}: expected an encoder and data for each of {list(info.subjects)}, "
+            f"found {sorted(encoders)} and {sorted(data)}"
+        )
+    with atomic_folder(folder) as target:
+        write_json(target / CONFIG_FILE, dataclasses.asdict(info))
+        save_module(target / "unet", unet, unet.config, half)
+        save_module(target / "vae", codec.vae, codec.config, half)
+        (target / "scheduler").mkdir()
+        write_json(target / "scheduler" / CONFIG_FILE, schedule)
+        for subject, encoder in encoders.items():
+            write_encoder(target, subject, encoder, half=half)
+        for (subject, stage), encoder in (stages or {}).items():
+            write_encoder(target, subject, encoder, stage, half)
+        for subject, statistics in data.items():
+            write_data(target, subject, statistics, encoders[subject].config)
+        if clip is not None:
+            save_module(target / "clip", clip, clip.config, half)

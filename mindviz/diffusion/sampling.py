@@ -1,0 +1,62 @@
+"""The sampler: a function of a denoiser, a schedule and latents. It knows neither guidance nor the brain."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..types import MindvizError
+from .guidance import Denoiser
+
+Progress = Callable[[int, int, Tensor], None]
+"""(step, counted from 1; total; latents): the progress bar and the preview. It may raise, to cancel."""
+
+
+class Scheduler(Protocol):
+    """What every scheduler of diffusers offers (`parts.make_scheduler`)."""
+
+    config: Any
+    timesteps: Tensor
+    init_noise_sigma: Any
+    step: Callable[..., Any]
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None: ...
+    def scale_model_input(self, sample: Tensor, timestep: Any) -> Tensor: ...
+
+
+@torch.no_grad()
+def sample(
+    model: Denoiser,
+    scheduler: Scheduler,
+    latents: Tensor,
+    num_inference_steps: int,
+    callback: Progress | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Denoise standard normal `latents` (B, C, F, h, w) with any scheduler of diffusers.
+
+    `generator` feeds the noise of stochastic schedulers; deterministic ones ignore it. PNDM calls the model once more
+    than `num_inference_steps`; the callback counts calls.
+    """
+    trained = scheduler.config.num_train_timesteps
+    if not 1 <= num_inference_steps < trained:
+        raise MindvizError(f"num_inference_steps must be between 1 and {trained - 1}, found {num_inference_steps}")
+    scheduler.set_timesteps(num_inference_steps, device=latents.device)
+    extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    timesteps = scheduler.timesteps
+    latents = latents * scheduler.init_noise_sigma
+    for step, timestep in enumerate(timesteps):
+        noise = model(scheduler.scale_model_input(latents, timestep), timestep)
+        latents = scheduler.step(noise, timestep, latents, **extra).prev_sample
+        if callback is not None:
+            callback(step + 1, len(timesteps), latents)
+    return latents
+
+
+def initial_latents(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Standard normal latents, the same on every device: drawn on the CPU."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))

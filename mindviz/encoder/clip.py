@@ -1,0 +1,92 @@
+"""The image and text embedding that fMRI is aligned with, and whose text tokens condition the generator: a CLIP of open_clip.
+
+The demo model's is small and trained here (`training/clip.py`); the same class holds a published one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of a CLIP (Radford et al. 2021). `context_length` is S, `text_width` is D of the condition tokens."""
+
+    embed_dim: int = 128
+    image_size: int = 64
+    patch_size: int = 8
+    vision_width: int = 192
+    vision_layers: int = 4
+    vision_head_width: int = 48
+    context_length: int = 16
+    text_width: int = 128
+    text_layers: int = 3
+    text_heads: int = 4
+    vocab_size: int = 49408
+
+
+class ClipModel(nn.Module):
+    """open_clip's CLIP, with pixels in 0..1 and plain captions at its doors."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        import open_clip  # here, since it takes seconds and decoding a scan does not need it
+
+        self.config = config
+        self.clip = open_clip.CLIP(
+            config.embed_dim,
+            open_clip.CLIPVisionCfg(
+                layers=config.vision_layers,
+                width=config.vision_width,
+                head_width=config.vision_head_width,
+                patch_size=config.patch_size,
+                image_size=config.image_size,
+            ),
+            open_clip.CLIPTextCfg(
+                context_length=config.context_length,
+                vocab_size=config.vocab_size,
+                width=config.text_width,
+                heads=config.text_heads,
+                layers=config.text_layers,
+            ),
+        )
+        self._tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
+
+    def token_ids(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> int64 [B, S], cut off or zero-padded at S."""
+        return self._tokenizer(list(captions)).to(self.clip.positional_embedding.device)
+
+    def text_tokens(self, captions: Sequence[str]) -> Float[Tensor, "B S D"]:
+        """The last hidden states of the text transformer: what Stable Diffusion is conditioned on."""
+        ids = self.token_ids(captions)
+        hidden = self.clip.token_embedding(ids) + self.clip.positional_embedding
+        hidden = self.clip.transformer(hidden, attn_mask=self.clip.attn_mask)
+        return self.clip.ln_final(hidden)
+
+    def embed_text(self, captions: Sequence[str]) -> Float[Tensor, "B E"]:
+        """Unit vectors in the joint space."""
+        return self.clip.encode_text(self.token_ids(captions), normalize=True)
+
+    def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
+        """Unit vectors in the joint space, of pixels in 0..1; other sizes are resized first."""
+        size = self.config.image_size
+        if pixels.shape[-2:] != (size, size):
+            pixels = functional.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
+        return self.clip.encode_image(pixels * 2 - 1, normalize=True)
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"], ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(image unit vectors [B, E], text unit vectors [B, E], the learnt inverse temperature) for training."""
+        image = self.clip.encode_image(pixels * 2 - 1, normalize=True)
+        return image, self.clip.encode_text(ids, normalize=True), self.clip.logit_scale.exp()
+
+
+@torch.inference_mode()
+def embed_frames(model: ClipModel, pixels: Tensor, batch: int = 256) -> Tensor:
+    """`ClipModel.embed_image` of many pictures, a batch at a time: [N, E]."""
+    return torch.cat([model.embed_image(part) for part in pixels.split(batch)])

@@ -1,0 +1,90 @@
+"""The fMRI encoder: a window of scans to condition tokens, and its attention when asked (paper section 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..types import MindvizError
+from .config import EncoderConfig
+from .layers import Block, PerPatchEmbedding, SharedPatchEmbedding, TokenHead, initialise, sincos_positions
+
+
+class AttentionTensors(NamedTuple):
+    """The softmax of one layer for a batch: spatial (B T, A, P, P); temporal (B P, A, T, T), or None without it."""
+
+    spatial: Tensor
+    temporal: Tensor | None
+
+
+class FMRIEncoder(nn.Module):
+    """Parameter names are those of the published checkpoints, so that these load strictly.
+
+    `cls_token`, `mask_token` and `logit_scale` are in the published files and take no part in encoding.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patching = config.patching
+        patches, dim = self.patching.num_patches, config.embed_dim
+        self.patch_embed = make_patch_embedding(config)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.pos_embed = nn.Parameter(sincos_positions(patches + 1, dim), requires_grad=False)
+        self.blocks = nn.ModuleList(
+            Block(dim, config.num_heads, config.mlp_ratio, config.use_temporal, config.dropout)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.proj_head = TokenHead(
+            patches * config.window_size, dim, config.num_tokens, config.token_dim, config.use_norm, config.dropout
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
+        self.apply(initialise)
+        if config.linear_path:
+            self.linear = nn.Linear(config.window_size * config.num_voxels, config.num_tokens * config.token_dim)
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, bold: Tensor) -> Tensor:
+        """Condition tokens (B, S, D) of normalised windows (B, T, V)."""
+        return self.encode(bold)[0]
+
+    def encode(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
+        """Tokens, and in the same pass the attention of each layer if asked for (else an empty list)."""
+        self._check(bold)
+        x, maps = self.features(bold, attention)
+        tokens = self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size))
+        if self.config.linear_path:
+            direct = self.linear(rearrange(bold, "b t v -> b (t v)"))
+            tokens = tokens + rearrange(direct, "b (s d) -> b s d", s=self.config.num_tokens)
+        return tokens, maps
+
+    def features(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
+        """The normed output of the last block, (B T, P, D), and the attention of each layer."""
+        scans = rearrange(self.patching.pad(bold), "b t v -> (b t) v")
+        x = self.patch_embed(scans) + self.pos_embed[:, 1:]
+        maps = []
+        for block in self.blocks:
+            x, spatial, temporal = block(x, self.config.window_size, attention)
+            if attention:
+                maps.append(AttentionTensors(spatial, temporal))
+        return self.norm(x), maps
+
+    def _check(self, bold: Tensor) -> None:
+        if bold.ndim != 3 or bold.shape[1] != self.config.window_size:
+            raise MindvizError(
+                f"the encoder: expected windows of shape (B, {self.config.window_size}, {self.config.num_voxels}), "
+                f"found {tuple(bold.shape)}"
+            )
+
+
+def make_patch_embedding(config: EncoderConfig) -> nn.Module:
+    """The embedding that `config.patch_embedding` names; (N, padded voxels) to (N, P, D)."""
+    if config.patch_embedding == "per_patch":
+        return PerPatchEmbedding(config.patching.num_patches, config.patch_size, config.embed_dim)
+    return SharedPatchEmbedding(config.patch_size, config.embed_dim)

@@ -1,0 +1,96 @@
+"""One subject's part of a checkpoint folder: its encoder, those of earlier stages, the training set's statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..checkpoint import empty, load_arrays, load_module, read_config, save_arrays, save_module
+from ..types import MindvizError
+from .config import EncoderConfig
+from .fmri_encoder import FMRIEncoder
+
+SINGLE = ""
+"""The name under which the only encoder of a single-subject checkpoint is known: it serves every subject."""
+
+
+@dataclass(frozen=True)
+class SubjectData:
+    """What belongs to one subject's encoder: the training set's statistics.
+
+    Attributes
+    ----------
+    mean, std : ndarray, shape (V,), float32; the normaliser.
+    negative : ndarray, shape (T, V), float32; the mean normalised training window, for guidance.
+    vertices : ndarray, shape (V,), int64; the cortical vertex of each voxel.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    negative: np.ndarray
+    vertices: np.ndarray
+
+    def check(self, config: EncoderConfig, source: Path | str) -> SubjectData:
+        """Itself, if it fits the encoder."""
+        voxels = (config.num_voxels,)
+        shapes = {"mean": voxels, "std": voxels, "negative": (config.window_size, *voxels), "vertices": voxels}
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape:
+                raise MindvizError(f"{source}: expected {name} of shape {shape}, found {array.shape}")
+            if not np.isfinite(array).all():
+                raise MindvizError(f"{source}: expected finite values in {name}, found NaN or infinity")
+        if (self.std <= 0).any():
+            raise MindvizError(f"{source}: expected a std above 0, found {int((self.std <= 0).sum())} that are not")
+        return self
+
+
+def encoder_folder(folder: Path, subject: str, stage: str = "full") -> Path:
+    """Where an encoder lies in a checkpoint folder."""
+    home = folder / f"subject{subject}" if subject else folder
+    return home / "fmri_encoder" if stage == "full" else home / "stages" / stage
+
+
+def data_file(folder: Path, subject: str) -> Path:
+    """Where a subject's statistics lie in a checkpoint folder."""
+    return folder / f"subject{subject}" / "data.safetensors"
+
+
+def read_encoder(folder: Path, subject: str, stage: str = "full") -> FMRIEncoder:
+    """A subject's encoder; ``"untrained"`` is one with random weights (seed 0)."""
+    if stage == "untrained":
+        config = read_config(encoder_folder(folder, subject), EncoderConfig)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return FMRIEncoder(config)
+    home = encoder_folder(folder, subject, stage)
+    config = read_config(home, EncoderConfig)
+    encoder = empty(lambda: FMRIEncoder(config))
+    load_module(home, encoder)
+    return encoder
+
+
+def write_encoder(folder: Path, subject: str, encoder: FMRIEncoder, stage: str = "full", half: bool = False) -> None:
+    """Write what `read_encoder` reads."""
+    save_module(encoder_folder(folder, subject, stage), encoder, encoder.config, half)
+
+
+def read_data(folder: Path, subject: str, config: EncoderConfig) -> SubjectData:
+    """A subject's statistics, checked against its encoder."""
+    path = data_file(folder, subject)
+    arrays = load_arrays(path)
+    if set(arrays) != set(SubjectData.__dataclass_fields__):
+        raise MindvizError(f"{path}: expected mean, std, negative and vertices, found {', '.join(sorted(arrays))}")
+    floats = {name: arrays[name].astype(np.float32) for name in ("mean", "std", "negative")}
+    return SubjectData(**floats, vertices=arrays["vertices"].astype(np.int64)).check(config, path)
+
+
+def write_data(folder: Path, subject: str, data: SubjectData, config: EncoderConfig) -> None:
+    """Write what `read_data` reads, after the same checks."""
+    path = data_file(folder, subject)
+    arrays = dataclasses.asdict(data.check(config, path))
+    save_arrays(path, arrays | {"vertices": data.vertices.astype(np.int32)})

@@ -1,0 +1,176 @@
+"""A still figure of a map on the cortex: both hemispheres, lateral and medial, with a colour bar; for print.
+
+Triangles are painted from far to near by matplotlib itself, without its 3-D axes: shading and order come out the same
+in PNG, PDF and SVG, where the cortex is kept as an image and the text as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import TriMesh
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.tri import Triangulation
+
+from mindviz.brain import meshes
+from mindviz.brain.projection import check_surface_map
+from mindviz.checkpoint import atomic_file
+from mindviz.types import MindvizError, SurfaceMap
+
+FORMATS = (".png", ".svg", ".pdf")
+# the brain's axes (x right, y anterior, z superior) that point right, up and towards the reader, by hemisphere
+_VIEWS = {
+    ("left", "lateral"): ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
+    ("left", "medial"): ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+    ("right", "lateral"): ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+    ("right", "medial"): ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values become colours: `limits` at the ends of the map; what is below `threshold` (in size) is bare."""
+
+    limits: tuple[float, float]
+    threshold: float | None
+    signed: bool
+
+    @property
+    def colormap(self) -> str:
+        return "RdBu_r" if self.signed else "viridis"
+
+    def visible(self, values: np.ndarray) -> np.ndarray:
+        size = np.abs(values) if self.signed else values
+        return np.isfinite(values) & (True if self.threshold is None else size >= self.threshold)
+
+
+def scale_of(values: np.ndarray, threshold: float | None = None) -> Scale:
+    """The 1st to the 99th percentile, or symmetric around 0 for values of both signs. NaN is left out."""
+    values = values[np.isfinite(values)]
+    signed = bool((values < 0).any())
+    if values.size == 0:
+        return Scale((0.0, 1.0), threshold, False)
+    if signed:
+        high = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max())
+        return Scale((-high, high), threshold, True)
+    low, high = (float(limit) for limit in np.percentile(values, [1, 99]))
+    return Scale((low, high) if low < high else (low - 0.5, low + 0.5), threshold, False)
+
+
+def plot_cortex(
+    surface_map: SurfaceMap,
+    title: str = "",
+    units: str = "",
+    surface: str = "inflated",
+    threshold: float | None = None,
+    simulated: bool = False,
+) -> Figure:
+    """Draw a map on both hemispheres, lateral above and medial below.
+
+    Parameters
+    ----------
+    surface_map : SurfaceMap
+        NaN is drawn as bare cortex. A map without values, or with one value everywhere, is drawn with a note.
+    title, units : str
+        Above the figure and beside the colour bar.
+    threshold : float, optional
+        Hide what is smaller (in size, for a map of both signs).
+    simulated : bool
+        Writes "simulated data" on the figure.
+
+    Returns
+    -------
+    matplotlib Figure
+        Not registered with pyplot, so nothing needs closing. See `save_figure`.
+    """
+    check_surface_map(surface_map)
+    both = np.concatenate([surface_map.left, surface_map.right])
+    scale = scale_of(both, threshold)
+    figure = Figure(figsize=(7.2, 5.6), dpi=200)
+    grid = figure.add_gridspec(2, 2, left=0.01, right=0.99, bottom=0.13, top=0.93, wspace=0.02, hspace=0.02)
+    for row, view in enumerate(("lateral", "medial")):
+        for column, side in enumerate(("left", "right")):
+            axes = figure.add_subplot(grid[row, column])
+            _draw_hemisphere(axes, surface_map, side, view, surface, scale)
+            if row == 0:
+                axes.set_title(f"{side.capitalize()} hemisphere", fontsize=9, color="0.3", pad=2)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*scale.limits), scale.colormap),
+        cax=figure.add_axes((0.3, 0.075, 0.4, 0.022)),
+        orientation="horizontal",
+        extend=_extend(both, scale.limits),
+    )
+    bar.set_label(units, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    notes = [title, "simulated data" if simulated else "", _note(both)]
+    figure.suptitle("  ·  ".join(note for note in notes if note), fontsize=10, y=0.985)
+    return figure
+
+
+def _extend(values: np.ndarray, limits: tuple[float, float]) -> str:
+    values = values[np.isfinite(values)]
+    below, above = bool((values < limits[0]).any()), bool((values > limits[1]).any())
+    return "both" if below and above else "min" if below else "max" if above else "neither"
+
+
+def _note(values: np.ndarray) -> str:
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return "no values"
+    return f"constant: {values[0]:.4g}" if values.min() == values.max() else ""
+
+
+def _draw_hemisphere(axes: Axes, surface_map: SurfaceMap, side: str, view: str, surface: str, scale: Scale) -> None:
+    mesh: meshes.Mesh = getattr(meshes.surface(surface_map.mesh, surface), side)
+    depth = meshes.sulcal_depth(surface_map.mesh)[side == "right"]
+    points = mesh.coordinates @ np.array(_VIEWS[side, view], dtype=np.float32).T  # right, up, towards the reader
+    facing, light = _light(points, mesh.faces)
+    # matplotlib paints triangles in the order it is given: the farthest first
+    faces = mesh.faces[facing]
+    faces = faces[np.argsort(points[faces, 2].mean(axis=1))]
+    painted = TriMesh(Triangulation(points[:, 0], points[:, 1], faces), rasterized=True)
+    colours = _vertex_colours(getattr(surface_map, side), depth, scale) * (0.6 + 0.4 * light)[:, None]
+    painted.set_facecolor(colours.tolist())
+    axes.add_collection(painted)
+    axes.set_aspect("equal")
+    axes.autoscale_view()
+    axes.set_axis_off()
+
+
+def _light(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each triangle faces the reader, and how much light from there each vertex gets (0..1)."""
+    normals = np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]])
+    summed = np.stack([np.bincount(faces.ravel(), np.repeat(part, 3), len(points)) for part in normals.T], axis=1)
+    towards = summed[:, 2] / np.maximum(np.linalg.norm(summed, axis=1), 1e-12)
+    return normals[:, 2] > 0, np.clip(towards, 0, 1)
+
+
+def _vertex_colours(values: np.ndarray, depth: np.ndarray, scale: Scale) -> np.ndarray:
+    """RGB of each vertex: the map where it is shown, else grey by sulcal depth."""
+    grey = np.interp(depth, [-0.3, 0.3], [0.85, 0.55])
+    colours = np.repeat(grey[:, None], 3, axis=1)
+    shown = scale.visible(values)
+    colours[shown] = colormaps[scale.colormap](Normalize(*scale.limits)(values[shown]))[:, :3]
+    return colours
+
+
+def save_figure(figure: Figure, path: Path | str) -> Path:
+    """Write a figure as .png, .svg or .pdf, by the ending of `path`; nothing half-written is left behind.
+
+    Raises
+    ------
+    MindvizError
+        For another ending.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise MindvizError(f"{path}: a figure ends in {', '.join(FORMATS)}, found {path.suffix or 'no ending'}")
+    with atomic_file(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:], facecolor="white")
+    return path

@@ -1,0 +1,134 @@
+"""From a film's features to the responses of a subject's cortex, volume by volume, and the noise on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import signal, stats
+
+from mindviz.brain import parcellations
+from mindviz.data import cleaning
+from mindviz.simulate import cortex
+from mindviz.simulate.subjects import Subject
+
+TR = 2.0
+BEFORE = {245: 1, 246: 2}
+"""Volumes before the film starts, by volumes in a run."""
+NOISE_SHARES = {"smooth": 0.6, "white": 0.2, "network": 0.2}
+"""Shares of the noise's variance; the drift comes on top."""
+DRIFT = 1.5
+"""Standard deviation of the drift over that of the rest of the noise."""
+_AUTOCORRELATION = {"smooth": 0.45, "network": 0.8}
+
+
+def haemodynamic_response(seconds: np.ndarray) -> np.ndarray:
+    """The canonical double gamma: peak at 5 s, undershoot at 15 s of a sixth of its size; 0 before the event."""
+    return stats.gamma.pdf(seconds, 6) - stats.gamma.pdf(seconds, 16) / 6
+
+
+def acquisition_times(volumes: int) -> np.ndarray:
+    """Film second around which each volume of a run of 245 or 246 is acquired; the film's first is second 1."""
+    return (np.arange(volumes) - BEFORE[volumes] + 0.5) * TR
+
+
+def convolution(volumes: int, frames: int, fps: float, lag: float) -> np.ndarray:
+    """Frames to volumes through the response delayed by `lag` seconds, float32 [volumes, frames].
+
+    Outside the film the features are taken to be at their mean, 0.
+    """
+    shown = (np.arange(frames) + 0.5) / fps
+    delay = acquisition_times(volumes)[:, None] - shown[None, :] - lag
+    return (haemodynamic_response(delay) / fps).astype(np.float32)
+
+
+def standardise(features: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Centre every feature over all films; scale those of the filters, positions and decoys to unit variance.
+
+    Meanings keep their own scale, because their components are not equally important.
+    """
+    keep_scale = {"object meaning", "setting", "story"}
+    result: list[dict[str, np.ndarray]] = [{} for _ in features]
+    for name in features[0]:
+        every = np.concatenate([f[name] for f in features])
+        mean, scale = every.mean(0), every.std(0)
+        scale = np.full_like(scale, scale.mean()) if name in keep_scale else np.maximum(scale, 1e-6)
+        for out, film in zip(result, features, strict=True):
+            out[name] = ((film[name] - mean) / scale).astype(np.float32)
+    return result
+
+
+def response_covariance(features: Sequence[Mapping[str, np.ndarray]], fps: float = 3.0) -> dict[str, np.ndarray]:
+    """Covariance of the convolved, detrended features over films, by driver: float64 [features, features]."""
+    result: dict[str, np.ndarray] = {}
+    for film in features:
+        for name, values in film.items():
+            kernel = convolution(245, len(values), fps, 0.0)[cleaning.kept_volumes(245)]
+            response = cleaning.detrend(np.ascontiguousarray((kernel @ values).T))
+            result[name] = result.get(name, 0.0) + np.cov(response, bias=True).reshape(len(response), -1) / len(
+                features
+            )
+    return result
+
+
+def responses(subject: Subject, features: Mapping[str, np.ndarray], volumes: int, fps: float = 3.0) -> np.ndarray:
+    """What the film evokes in every vertex without noise, float32 [59412, volumes]; 0 where nothing drives it."""
+    bold = np.zeros((len(subject.driver), volumes), np.float32)
+    for name, vertices in subject.vertices.items():
+        values, weights, lags = features[name], subject.weights[name], subject.lag[vertices]
+        for lag in np.unique(lags):
+            here = lags == lag
+            convolved = convolution(volumes, len(values), fps, float(lag)) @ values
+            bold[vertices[here]] = weights[:, here].T @ convolved.T
+    return bold
+
+
+def autoregressive(white: np.ndarray, coefficient: float) -> np.ndarray:
+    """First-order autoregressive noise of unit variance from white noise, along the last axis; changes `white`."""
+    innovation = np.float32(np.sqrt(1 - coefficient**2))
+    white[..., 0] /= innovation
+    return signal.lfilter(np.array([innovation]), np.array([1.0, -coefficient], np.float32), white, axis=-1)
+
+
+def _network_noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
+    """One fluctuation for each Yeo-17 network, shared by its vertices, float32 [V, volumes]."""
+    labels = parcellations.load("yeo17").labels
+    courses = rng.standard_normal((int(labels.max()) + 1, volumes), dtype=np.float32)
+    courses[0] = 0  # vertices outside the networks
+    return autoregressive(courses, _AUTOCORRELATION["network"])[labels]
+
+
+def _drift(rng: np.random.Generator, volumes: int) -> np.ndarray:
+    """Slow drift of each vertex, smooth over the cortex: random polynomials of order 1 to 3, float32 [V, volumes]."""
+    shapes = cleaning.polynomials(volumes, 3)[:, 1:] * np.float32(np.sqrt(volumes / 3))
+    return cortex.smooth_fields(rng, 3, 4) @ shapes.T
+
+
+def noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
+    """Noise of one run, unit variance but for the drift, float32 [59412, volumes].
+
+    Spatially smooth autocorrelated noise, white noise, a fluctuation shared by each Yeo-17 network, and drift.
+    """
+    vertices = cortex.smoothing(2).shape[0]
+    white = rng.standard_normal((vertices, volumes), dtype=np.float32)
+    bold = cortex.smoothing(2) @ autoregressive(white, _AUTOCORRELATION["smooth"])
+    bold *= np.float32(np.sqrt(NOISE_SHARES["smooth"]))
+    rng.standard_normal(dtype=np.float32, out=white)
+    white *= np.float32(np.sqrt(NOISE_SHARES["white"]))
+    bold += white
+    bold += np.float32(np.sqrt(NOISE_SHARES["network"])) * _network_noise(rng, volumes)
+    bold += np.float32(DRIFT) * _drift(rng, volumes)
+    return bold
+
+
+def noise_ceiling(response: np.ndarray, noise_variance: np.ndarray, repeats: int) -> np.ndarray:
+    """Expected correlation of the mean of `repeats` cleaned runs with the noiseless response, float32 [V] in 0..1.
+
+    Parameters
+    ----------
+    response : cleaned (detrended, not normalised) noiseless response, [V, time]
+    noise_variance : variance of the cleaned noise of one run, [V]
+    """
+    evoked = response.var(axis=1)
+    total = evoked + noise_variance / repeats
+    return np.sqrt(np.divide(evoked, total, out=np.zeros_like(evoked), where=total > 0)).astype(np.float32)

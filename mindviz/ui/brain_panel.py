@@ -1,0 +1,58 @@
+"""The cortex beside the films: the encoder's attention, by layer and head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from mindviz.types import Decoded
+from mindviz.ui import viewer, views
+from mindviz.ui.workspace import ATTENTION_NOTE, Workspace
+
+_HEIGHT = 250
+
+
+@dataclass(frozen=True)
+class BrainPanel:
+    """The viewer and the two choices below it."""
+
+    view: gr.HTML
+    layer: gr.Dropdown
+    head: gr.Dropdown
+
+
+def build(workspace: Workspace) -> BrainPanel:
+    """Lay the panel out; the cortex is bare until something was decoded."""
+    view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
+    depth, heads = workspace.layers_and_heads(workspace.subjects[0])
+    with gr.Row(elem_id="app-brain-choices"):
+        layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", min_width=100)
+        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", min_width=100)
+    gr.HTML(f'<p class="app-fine">{ATTENTION_NOTE}</p>', apply_default_css=False)
+    return BrainPanel(view, layer, head)
+
+
+def tie(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: list[Any]) -> None:
+    """Draw anew after `events`, which change what was decoded, and when another layer or head is chosen."""
+
+    def draw(result: Decoded | None, layer: int, head: int) -> str | None:
+        return payload(workspace, result, layer, head)
+
+    inputs: list[Any] = [decoded, panel.layer, panel.head]
+    for event in events:
+        event.then(draw, inputs, panel.view, queue=False, show_progress="hidden")
+    for choice in (panel.layer, panel.head):
+        choice.input(draw, inputs, panel.view, queue=False, show_progress="hidden", trigger_mode="always_last")
+
+
+def payload(workspace: Workspace, decoded: Decoded | None, layer: int, head: int) -> str | None:
+    """The map of one layer and head (-1: their mean) for the viewer; None, bare cortex, before anything was decoded."""
+    if decoded is None:
+        return None
+    attention = workspace.attention(decoded, layer, head)
+    surface = workspace.surface_map(decoded.window.subject, attention)
+    return viewer.values_payload(
+        surface, "Where the encoder looked", "attention received; 1 = every patch alike", simulated=workspace.simulated
+    )

@@ -1,0 +1,43 @@
+"""The two components of our own: the film strip one chooses a scan from, and the two players that run in step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mindviz.checkpoint import require_file
+
+STATIC = Path(__file__).parents[2] / "assets" / "app"
+
+
+def static(name: str) -> str:
+    """Text of a file of the page (script, style, template)."""
+    return require_file(STATIC / name, "a file of the page").read_text(encoding="utf-8")
+
+
+def film_strip(scan: int, film: dict[str, Any]) -> gr.HTML:
+    """Value: the scan. `film`: ``count, seconds, sheet, columns, rows, cuts, run``. Choosing triggers ``select``.
+
+    The value changes in the page at once, so that whatever is pressed next already works on the new scan.
+    """
+    return gr.HTML(
+        scan,
+        html_template=static("filmstrip.html"),
+        js_on_load=static("filmstrip.js"),
+        apply_default_css=False,
+        elem_id="app-strip",
+        film=film,
+    )
+
+
+def players(value: dict[str, Any]) -> gr.HTML:
+    """Value: see `assets/app/players.js`."""
+    return gr.HTML(
+        value,
+        html_template=static("players.html"),
+        js_on_load=static("players.js"),
+        apply_default_css=False,
+        elem_id="app-players",
+    )

@@ -1,0 +1,209 @@
+"""The first tab: choose a scan, decode it, see film and cortex."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+
+from mindviz import video
+from mindviz.types import Decoded, MindvizError, SamplingSettings, VideoClip
+from mindviz.ui import background, brain_panel, components, views
+from mindviz.ui.workspace import Workspace, data_address, thumbnail_sheet
+
+_log = logging.getLogger(__name__)
+_COLUMNS = 16
+_READY = "Press Decode: the scan is all the decoder will see."
+_UNKNOWN = "Decoding failed for a reason that mindviz does not know; the terminal it runs in shows the details."
+_NO_SCORE = "The similarity to what was shown appears here after decoding."
+
+Outcome = tuple[Any, ...]  # decoded, players, scores, decode button, stop button
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the person sets."""
+
+    subject: gr.Radio
+    run: gr.Dropdown
+    seed: gr.Number
+    steps: gr.Slider
+    guidance: gr.Slider
+    decode: gr.Button
+    cancel: gr.Button
+
+
+@dataclass(frozen=True)
+class DecodeTab:
+    """The events of the tab. Everything that belongs to one browser session is in `gr.State`."""
+
+    workspace: Workspace
+    jobs: background.Jobs
+
+    @lru_cache(maxsize=32)  # noqa: B019 - one tab lives as long as the process
+    def film(self, subject: str, run: str) -> dict[str, Any]:
+        """What the film strip draws."""
+        clips, count = self.workspace.clips(run), self.workspace.count(subject, run)
+        return {
+            "count": count,
+            "seconds": self.workspace.tr,
+            "sheet": thumbnail_sheet(clips[:count], _COLUMNS),
+            "columns": _COLUMNS,
+            "rows": -(-count // _COLUMNS),
+            "cuts": self.workspace.cuts(run),
+            "run": run,
+        }
+
+    def truth(self, run: str, scan: int, **state: Any) -> dict[str, Any]:
+        """The players' value with the true clip on the left; `state` is what the right side shows."""
+        return {
+            "truth": self._truth_film(run, scan),
+            "film": None,
+            "caption": self.workspace.caption(run, scan),
+            "note": "",
+            "state": "empty",
+            "message": _READY,
+            "progress": 0.0,
+            **state,
+        }
+
+    @lru_cache(maxsize=512)  # noqa: B019 - one tab lives as long as the process
+    def _truth_film(self, run: str, scan: int) -> str:
+        return clip_address(self.workspace.dataset.clip(run, scan))
+
+    def outcome(self, run: str, scan: int, decoded: Decoded | None = None, scores: str = "", **state: Any) -> Outcome:
+        """What every event returns: decoded, the players, the scores, and which of the two buttons can be pressed."""
+        busy = state.get("state") == "working"
+        return (
+            decoded,
+            self.truth(run, scan, **state),
+            scores or views.placeholder(_NO_SCORE),
+            gr.update(interactive=not busy),
+            gr.update(interactive=busy),
+        )
+
+    def chosen(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
+        """Another scan is looked at: what was being decoded is no longer wanted (unless it is this very scan)."""
+        if self.jobs.stop(str(request.session_hash), unless=(subject, run, scan)):
+            return (gr.skip(),) * 5  # Decode was pressed before this reply; its own outcomes are on their way
+        return self.outcome(run, scan)
+
+    def stopped(self, run: str, scan: int, request: gr.Request) -> Outcome:
+        self.jobs.stop(str(request.session_hash))
+        return self.outcome(run, scan, message="Stopped. " + _READY)
+
+    def decode(
+        self, subject: str, run: str, scan: int, seed: float, steps: int, guidance: float, request: gr.Request
+    ) -> Iterator[Outcome]:
+        """Yield an outcome after each denoising step; errors are shown in the place of the film."""
+        stop = self.jobs.start(str(request.session_hash), (subject, run, scan)).stop
+        try:
+            settings = checked_settings(self.workspace.decoder.default_settings, seed, steps, guidance)
+            yield from self._steps(subject, run, scan, settings, stop)
+        except background.Cancelled:
+            return  # whoever stopped it has said what the page shows
+        except MindvizError as error:
+            yield self.outcome(run, scan, state="error", message=str(error))
+        except Exception:  # noqa: BLE001 - logged whole; the page shows a sentence, never a traceback
+            _log.exception("decoding scan %s of %s, subject %s, failed", scan, run, subject)
+            yield self.outcome(run, scan, state="error", message=_UNKNOWN)
+
+    def _steps(
+        self, subject: str, run: str, scan: int, settings: SamplingSettings, stop: threading.Event
+    ) -> Iterator[Outcome]:
+        yield self.outcome(run, scan, state="working", message="Reading the scan")
+
+        def job(callback: Any) -> Decoded:
+            return self.workspace.decode(subject, run, scan, settings, callback)
+
+        for message in background.stream(job, stop):
+            if isinstance(message, background.Step):
+                told, share = f"Denoising, step {message.step} of {message.total}", message.step / message.total
+                yield self.outcome(run, scan, state="working", message=told, progress=share)
+            else:
+                yield self._finished(run, scan, message.result)
+
+    def _finished(self, run: str, scan: int, decoded: Decoded) -> Outcome:
+        scores = views.scores(self.workspace.similarity(decoded))
+        film, note = clip_address(decoded.clip), views.note(decoded)
+        return self.outcome(run, scan, decoded, scores, film=film, note=note, state="done", message="", progress=1.0)
+
+
+def clip_address(clip: VideoClip) -> str:
+    """The clip as an mp4 in a data address, each pixel enlarged until the shorter side has at least 256."""
+    return data_address(video.mp4_bytes(clip, scale=max(1, -(-256 // min(clip.frames.shape[1:3])))), "video/mp4")
+
+
+def checked_settings(defaults: SamplingSettings, seed: float, steps: float, guidance: float) -> SamplingSettings:
+    """Settings from what was typed; fields of a page can be empty or fractional."""
+    if seed is None or seed != int(seed) or not 0 <= seed < 2**32:
+        raise MindvizError(f"the seed must be a whole number from 0 to 4294967295, found {seed}")
+    return SamplingSettings(int(steps), float(guidance), int(seed), defaults.num_frames, defaults.negative)
+
+
+def build(workspace: Workspace) -> None:
+    """Lay the tab out in the page that is being built, and tie its events."""
+    tab = DecodeTab(workspace, background.Jobs())
+    subject, run = workspace.subjects[0], workspace.runs(workspace.subjects[0])[0]
+    first = min(17, workspace.count(subject, run) - 1)
+
+    decoded = gr.State(None)
+    strip = components.film_strip(first, tab.film(subject, run))
+    with gr.Row(elem_id="app-main", equal_height=False):
+        with gr.Column(scale=0, min_width=220, elem_id="app-controls"):
+            controls = _controls(workspace, subject, run)
+        with gr.Column(scale=11, min_width=480):
+            players = components.players(tab.truth(run, first))
+            scores = gr.HTML(views.placeholder(_NO_SCORE), apply_default_css=False, elem_id="app-scores")
+        with gr.Column(scale=9, min_width=360):
+            brain = brain_panel.build(workspace)
+    events = _tie(tab, controls, strip, [decoded, players, scores])
+    brain_panel.tie(brain, workspace, decoded, events)
+
+
+def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
+    defaults, runs = workspace.decoder.default_settings, workspace.runs(subject)
+    radio = gr.Radio(list(workspace.subjects), value=subject, label="Subject", elem_id="app-subject")
+    dropdown = gr.Dropdown(list(runs), value=run, label="Film", visible=len(runs) > 1, elem_id="app-run")
+    button = gr.Button("Decode", variant="primary", size="lg", elem_id="app-decode")
+    cancel = gr.Button("Stop", size="sm", interactive=False, elem_id="app-cancel")
+    seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, elem_id="app-seed")
+    steps = gr.Slider(1, max(100, defaults.num_inference_steps), defaults.num_inference_steps, step=1, label="Steps")
+    guidance = gr.Slider(0, max(15, defaults.guidance_scale), defaults.guidance_scale, step=0.5, label="Guidance")
+    return Controls(radio, dropdown, seed, steps, guidance, button, cancel)
+
+
+def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> list[Any]:
+    """Tie the events; each of those returned changes what was decoded."""
+
+    def other_run(subject: str, run: str, request: gr.Request) -> Outcome:
+        return (gr.update(value=0, film=tab.film(subject, run)), *tab.chosen(subject, run, 0, request))
+
+    def other_subject(subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
+        runs = tab.workspace.runs(subject)
+        run = run if run in runs else runs[0]
+        scan = min(scan, tab.workspace.count(subject, run) - 1)
+        films = gr.update(choices=list(runs), value=run, visible=len(runs) > 1)
+        film = gr.update(value=scan, film=tab.film(subject, run))
+        return (films, film, *tab.chosen(subject, run, scan, request))
+
+    quiet = {"show_progress": "hidden"}
+    outcome = [*results, c.decode, c.cancel]
+    settings = [c.subject, c.run, strip, c.seed, c.steps, c.guidance]
+    working = c.decode.click(tab.decode, settings, outcome, concurrency_limit=1, concurrency_id="decode", **quiet)
+    # Through the queue, not beside it: one session's replies then arrive in the order in which they were made, and what
+    # an ended decoding still had to say comes before the reply to what ended it. (`cancels=` would also end a decoding
+    # that was begun between a choice and its reply.)
+    now = {"concurrency_limit": None, **quiet}
+    return [
+        working,
+        c.cancel.click(tab.stopped, [c.run, strip], outcome, **now),
+        strip.select(tab.chosen, [c.subject, c.run, strip], outcome, trigger_mode="multiple", **now),
+        c.run.input(other_run, [c.subject, c.run], [strip, *outcome], **now),
+        c.subject.input(other_subject, [c.subject, c.run, strip], [c.run, strip, *outcome], **now),
+    ]

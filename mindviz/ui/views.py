@@ -1,0 +1,83 @@
+"""Pieces of the page as HTML. Pure functions of what they show; every text from a file is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+from mindviz.types import Decoded
+from mindviz.ui.workspace import Similarity
+
+
+def header(dataset: str, checkpoint: str, simulated: bool) -> str:
+    """Title, one sentence, and the badge of simulated data."""
+    badge = (
+        '<span class="app-badge" title="The subjects, their scans and the films are simulated; no brain was measured.">'
+        "Simulated</span>"
+        if simulated
+        else ""
+    )
+    return (
+        '<header class="app-header"><h1>mindviz</h1>'
+        "<p>The video decoded from a brain scan, beside the video that was shown.</p>"
+        f'<span class="app-what" title="dataset · checkpoint">{escape(dataset)} · {escape(checkpoint)}</span>'
+        f"{badge}</header>"
+    )
+
+
+def placeholder(text: str) -> str:
+    return f'<div class="app-scores app-quiet"><p>{escape(text)}</p></div>'
+
+
+def scores(similarity: Similarity) -> str:
+    """How like the truth the decoded clip is; each number beside its baseline."""
+    s = similarity
+    rank = f"{s.rank:g}"
+    cells = (
+        _score("Structure (SSIM)", f"{s.ssim:.2f}", f"clips of other shots {s.ssim_others:.2f}", s.ssim, s.ssim_others),
+        _score(
+            "Pixels (PSNR)",
+            f"{s.psnr:.1f} dB",
+            f"clips of other shots {s.psnr_others:.1f} dB",
+            s.psnr / 30,
+            s.psnr_others / 30,
+        ),
+        _score(
+            "Place of the truth",
+            f"{rank} of {s.count}",
+            f"guessing {(s.count + 1) / 2:g}",
+            1 - (s.rank - 1) / max(1, s.count - 1),
+            0.5,
+        ),
+    )
+    return f'<div class="app-scores" aria-label="Similarity to what was shown">{"".join(cells)}</div>'
+
+
+def _score(name: str, value: str, baseline: str, share: float, mark: float) -> str:
+    """One number with a bar; the tick on the bar is the baseline."""
+    return (
+        f'<div class="app-score"><span class="app-score-name">{name}</span><b>{value}</b>'
+        f'<div class="app-bar"><i style="width:{_percent(share)}"></i><u style="left:{_percent(mark)}"></u></div>'
+        f'<span class="app-score-base">{baseline}</span></div>'
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(1.0, max(0.0, share)):.1f}%"
+
+
+def note(decoded: Decoded) -> str:
+    """Seed, settings and time in one line."""
+    settings, seconds = decoded.settings, sum(decoded.timings.values())
+    return (
+        f"seed {settings.seed} · {settings.num_inference_steps} steps · guidance {settings.guidance_scale:g} · "
+        f"{seconds:.1f} s"
+    )
+
+
+def layer_choices(depth: int) -> list[tuple[str, int]]:
+    """-1 is the mean over layers, as in `AttentionMap`."""
+    return [("all layers", -1), *((f"layer {i + 1}", i) for i in range(depth))]
+
+
+def head_choices(heads: int) -> list[tuple[str, int]]:
+    return [("all heads", -1), *((f"head {i + 1}", i) for i in range(heads))]

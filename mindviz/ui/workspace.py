@@ -1,0 +1,166 @@
+"""What the page works on: one decoder, one dataset, and what follows from them. Knows nothing of gradio."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from einops import rearrange
+from PIL import Image
+
+from mindviz import brain, metrics, video
+from mindviz.types import AttentionMap, Decoded, SamplingSettings, SurfaceMap, VideoClip
+
+if TYPE_CHECKING:
+    from mindviz.data import Dataset
+    from mindviz.decoder import Decoder
+
+ATTENTION_NOTE = (
+    "Attention is not importance: it tells which patches of cortex the encoder mixed, "
+    "not which ones the video depends on."
+)
+_NUM_OTHERS = 30  # clips of other shots that the SSIM baseline averages; SSIM is too slow for all of them
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How like the truth a decoded clip is, each number beside what it must be read against.
+
+    Attributes
+    ----------
+    ssim, ssim_others : SSIM of the decoded clip to the truth, and to the mean of clips of other shots.
+    psnr, psnr_others : the same in dB.
+    rank, count : the truth's place among the `count` test clips, ordered by their pixel distance to the decoded clip
+        (1 is nearest; guessing gives (count + 1) / 2).
+    """
+
+    ssim: float
+    ssim_others: float
+    psnr: float
+    psnr_others: float
+    rank: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A decoder and the dataset it decodes; `check` in the constructor has said that they fit."""
+
+    decoder: Decoder
+    dataset: Dataset
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the scans are simulated, or the decoder was trained on such."""
+        return self.dataset.simulated or self.decoder.simulated
+
+    @property
+    def tr(self) -> float:
+        """Seconds of film for each scan."""
+        return self.dataset.info.tr
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects of the dataset that have an encoder (`Decoder.check` has seen to it that there is one)."""
+        known = self.decoder.subjects
+        return tuple(subject for subject in self.dataset.subjects if subject in known or not known)
+
+    def runs(self, subject: str) -> tuple[str, ...]:
+        return tuple(self.dataset.runs(subject, "test"))
+
+    def count(self, subject: str, run: str) -> int:
+        """Number of scans of a run: those with a clip and a volume."""
+        return min(len(self.clips(run)), len(self.dataset.run(subject, run).bold))
+
+    @lru_cache(maxsize=8)  # noqa: B019 - one workspace lives as long as the process
+    def clips(self, run: str) -> np.ndarray:
+        """Every clip of a run, (N, F, H, W, 3) uint8."""
+        frames, length = self.dataset.film(run).frames, self.dataset.clip_frames
+        return rearrange(frames[: len(frames) // length * length], "(n f) h w c -> n f h w c", f=length)
+
+    def cuts(self, run: str) -> list[int]:
+        """Scans in which a new shot begins; empty where the shots are not known."""
+        frames = self.clips(run).shape[1]  # a scan belongs to the shot that its middle frame lies in
+        return sorted({max(0, math.ceil((shot["start"] - frames // 2) / frames)) for shot in self.dataset.shots(run)})
+
+    def caption(self, run: str, index: int) -> str:
+        """The captions of a clip, each once, in order."""
+        return " → ".join(dict.fromkeys(self.dataset.captions(run, index)))
+
+    def decode(
+        self,
+        subject: str,
+        run: str,
+        index: int,
+        settings: SamplingSettings,
+        callback: Callable[..., None] | None = None,
+    ) -> Decoded:
+        window = self.dataset.window(subject, run, index)
+        return self.decoder.decode(window, settings, callback=callback, attention=True)
+
+    def attention(self, decoded: Decoded, layer: int, head: int) -> AttentionMap:
+        return self.decoder.attention_map(decoded, decoded.window.subject, layer, head)
+
+    def layers_and_heads(self, subject: str) -> tuple[int, int]:
+        """How many layers and heads the encoder of a subject has."""
+        config = self.decoder.encoder_config(subject)
+        return config.depth, config.num_heads
+
+    def surface_map(self, subject: str, attention: AttentionMap) -> SurfaceMap:
+        """The map on the dataset's mesh; `Decoder.check` has compared its vertices with the checkpoint's."""
+        vertices = self.dataset.run(subject, self.runs(subject)[0]).vertices
+        projection = brain.Projection(vertices, self.dataset.mesh)
+        return projection.to_surface(attention.values, f"attention {attention.method}")
+
+    def similarity(self, decoded: Decoded) -> Similarity:
+        """Compare with the truth, and with clips of other shots as a baseline."""
+        clips, index = self.clips(decoded.window.run), decoded.window.index
+        return compare(decoded.clip, clips, index, self._others(decoded.window.run, index))
+
+    def _others(self, run: str, index: int) -> np.ndarray:
+        """Up to `_NUM_OTHERS` scans, evenly spread, that do not lie in the shot of scan `index`."""
+        cuts = np.array([0, *self.cuts(run)])
+        shots = np.searchsorted(cuts, np.arange(len(self.clips(run))), side="right")
+        others = np.flatnonzero(shots != shots[index]) if len(cuts) > 1 else np.delete(np.arange(len(shots)), index)
+        return others[np.linspace(0, len(others) - 1, min(_NUM_OTHERS, len(others))).round().astype(int)]
+
+
+def compare(decoded: VideoClip, clips: np.ndarray, index: int, others: np.ndarray) -> Similarity:
+    """`Similarity` of one decoded clip to clip `index` of `clips` (N, F, H, W, 3), with `others` as the baseline."""
+    truth = clips[index : index + 1]
+    frames = resized(decoded, truth.shape[1], truth.shape[2:4])[None]
+    distance = np.array([np.mean((frames[0] - clip.astype(np.float32)) ** 2) for clip in clips])
+    repeated = np.repeat(frames, len(others), axis=0)
+    return Similarity(
+        ssim=float(metrics.ssim(frames, truth)[0]),
+        ssim_others=float(np.mean(metrics.ssim(repeated, clips[others]))),
+        psnr=float(metrics.psnr(frames, truth)[0]),
+        psnr_others=float(np.mean(metrics.psnr(repeated, clips[others]))),
+        rank=float(1 + (distance < distance[index]).sum() + ((distance == distance[index]).sum() - 1) / 2),
+        count=len(clips),
+    )
+
+
+def resized(clip: VideoClip, num_frames: int, size: tuple[int, int]) -> np.ndarray:
+    """The clip as (num_frames, *size, 3) uint8: frames taken evenly, pixels by `video.resize`."""
+    chosen = clip.frames[np.linspace(0, len(clip.frames) - 1, num_frames).round().astype(int)]
+    return video.resize(VideoClip(chosen, clip.fps), *size).frames
+
+
+def thumbnail_sheet(clips: np.ndarray, columns: int = 16, size: int = 64) -> str:
+    """The middle frame of each clip (N, F, H, W, 3) in one picture, `columns` beside each other, as a data address."""
+    small = [video.resize(VideoClip(clip[len(clip) // 2][None], 1.0), size, size) for clip in clips]
+    buffer = io.BytesIO()
+    Image.fromarray(video.sprite_sheet(small, columns)).save(buffer, "JPEG", quality=82)
+    return data_address(buffer.getvalue(), "image/jpeg")
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """Bytes as a ``data:`` address, which a page shows without asking any server."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

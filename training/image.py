@@ -1,0 +1,71 @@
+"""The text-to-image model of the demo: diffusers' U-Net on the latents of single frames, conditioned on caption tokens.
+
+The paper takes Stable Diffusion 1.5 here; no hub is reachable where the demo is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mindviz.diffusion import UNetConfig, build_unet2d, make_scheduler
+from training.latents import LatentCorpus
+
+
+class Noising:
+    """Adds noise by a scheduler of diffusers, and says what the model should answer (epsilon or v)."""
+
+    def __init__(self, scheduler_config: dict[str, Any]) -> None:
+        self.scheduler = make_scheduler(scheduler_config)
+        self.kind = self.scheduler.config["prediction_type"]
+
+    def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (B, …) -> (noisy latents, timesteps (B,), target of the model's answer)."""
+        noise = torch.randn(latents.shape, generator=generator)
+        steps = self.scheduler.config["num_train_timesteps"]
+        timesteps = torch.randint(steps, (len(latents),), generator=generator)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        target = noise if self.kind == "epsilon" else self.scheduler.get_velocity(latents, noise, timesteps)
+        return noisy, timesteps, target
+
+
+def drop_condition(tokens: Tensor, negative: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Replace the tokens (B, S, D) of a fraction `rate` of the samples by `negative` (S, D), so that guidance is learnt."""
+    dropped = torch.rand(len(tokens), generator=generator) < rate
+    return torch.where(dropped[:, None, None].to(tokens.device), negative.to(tokens.device), tokens)
+
+
+class ImageTask:
+    """Predict the noise (or v) in the latents of a frame from its caption; at times from the empty caption."""
+
+    name = "image"
+
+    def __init__(
+        self, config: UNetConfig, corpus: LatentCorpus, scheduler: dict[str, Any], condition_dropout: float = 0.1
+    ) -> None:
+        self.config, self.corpus, self.scheduler = config, corpus, scheduler
+        self.condition_dropout = condition_dropout
+        self.noising = Noising(scheduler)
+        self.module: nn.Module = build_unet2d(config).to(memory_format=torch.channels_last)
+
+    def __len__(self) -> int:
+        return len(self.corpus.latents)
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "unet": asdict(self.config),
+            "scheduler": self.scheduler,
+            "condition_dropout": self.condition_dropout,
+            "corpus": self.corpus.fingerprint,
+        }
+
+    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        noisy, timesteps, target = self.noising(self.corpus.latents[indices], generator)
+        tokens = self.corpus.tokens_of(indices)
+        tokens = drop_condition(tokens, self.corpus.empty_tokens, self.condition_dropout, generator)
+        answer = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, tokens).sample
+        return functional.mse_loss(answer, target), {}
