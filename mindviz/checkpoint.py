@@ -288,8 +288,9 @@ def read_published_weights(path: Path | str) -> dict[str, Tensor]:
             with torch.serialization.safe_globals([(_Inert, name) for name in names]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
-        raise MindvizError(f"{path}: expected weights saved by torch, found what does not read ({reason})") from error
+        raise MindvizError(
+            f"{path}: expected tensors saved by torch, found {path.stat().st_size} bytes that do not read as such"
+        ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -76,7 +76,8 @@ def _import_options(command: argparse.ArgumentParser) -> None:
 def _prepare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("raw", type=Path, help="holds subject1/fmri/…, stimuli/…")
     command.add_argument("target", type=Path, help="where the prepared dataset goes")
-    command.add_argument("--subjects", nargs="+", default=["1", "2", "3"])
+    command.add_argument("--subjects", nargs="+", help="default: all that are there")
+    command.add_argument("--runs", nargs="+", help="seg1 … test5 (default: all that are there)")
     command.set_defaults(run_command=prepare)
 
 
@@ -104,10 +105,13 @@ def verify(options: argparse.Namespace) -> int:
     """Print each tensor's largest error; 1 where one is above the tolerance."""
     from mindviz import verify as parity
 
-    return 0 if parity.verify(options.folder) else 1
+    comparisons = parity.verify(options.folder)
+    print(parity.report(comparisons))
+    return 0 if parity.passed(comparisons) else 1
 
 
 def import_checkpoint(options: argparse.Namespace) -> int:
+    """Turn a published checkpoint into ours."""
     from mindviz import verify as parity
 
     parity.import_checkpoint(options.source, options.target)
@@ -116,8 +120,17 @@ def import_checkpoint(options: argparse.Namespace) -> int:
 
 
 def prepare(options: argparse.Namespace) -> int:
-    from mindviz.data import wen2018
+    """Prepare a raw download."""
+    from tqdm import tqdm
 
-    wen2018.prepare(options.raw, options.target, options.subjects)
-    print(options.target)
+    from mindviz import data
+
+    with tqdm(unit="file", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int, what: object) -> None:
+            bar.total = total
+            bar.set_description(str(what), refresh=False)
+            bar.update(done - bar.n)
+
+        print(data.prepare(options.raw, options.target, options.subjects, options.runs, progress=progress))
     return 0

@@ -28,14 +28,12 @@ from . import __version__
 from .brain.attribution import attention_received, patches_to_voxels
 from .checkpoint import (
     CONFIG_FILE,
-    WEIGHTS_FILE,
     atomic_folder,
     config_from_dict,
     empty,
     load_module,
     read_config,
     read_json,
-    require_file,
     require_folder,
     save_module,
     write_json,
@@ -56,10 +54,10 @@ from .encoder import EncoderConfig, FMRIEncoder
 from .encoder.subject import (
     SINGLE,
     SubjectData,
-    data_file,
     encoder_folder,
     read_data,
     read_encoder,
+    require_subject,
     write_data,
     write_encoder,
 )
@@ -73,8 +71,8 @@ class CheckpointInfo:
     """``CKPT/config.json``.
 
     `subjects` is empty for a single-subject checkpoint (an imported one), whose encoder lies in ``CKPT/fmri_encoder``.
-    `dataset` is the fingerprint of the training dataset, `mesh` the mesh of its vertices, `sampling` the default
-    `SamplingSettings`, `image_size` the side of a decoded frame in pixels.
+    `dataset` is the fingerprint of the training dataset, `mesh` the mesh of its vertices, `lag` that of its windows
+    (None: not known), `sampling` the default `SamplingSettings`, `image_size` the side of a decoded frame in pixels.
     """
 
     name: str
@@ -84,6 +82,7 @@ class CheckpointInfo:
     simulated: bool = False
     dataset: str = ""
     mesh: str = ""
+    lag: int | None = None
     fps: float = 3.0
     subjects: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -238,11 +237,11 @@ class Decoder:
         folder = require_folder(folder, "a checkpoint folder")
         info = read_info(folder)
         for subject in info.subjects or (SINGLE,):
-            require_file(encoder_folder(folder, subject) / CONFIG_FILE, "an encoder's configuration")
-            require_file(encoder_folder(folder, subject) / WEIGHTS_FILE, "an encoder's weights")
-            if subject:
-                require_file(data_file(folder, subject), "an encoder's normaliser")
+            require_subject(folder, subject)
         unet_config, vae_config = read_config(folder / "unet", UNetConfig), read_config(folder / "vae", VAEConfig)
+        if unet_config.in_channels != vae_config.latent_channels:
+            expected, found = vae_config.latent_channels, unet_config.in_channels
+            raise MindvizError(f"{folder}: expected a U-Net of {expected} channels, as the VAE has, found {found}")
         unet, codec = empty(lambda: VideoUNet(unet_config)), empty(lambda: LatentCodec.from_config(vae_config))
         load_module(folder / "unet", unet)
         load_module(folder / "vae", codec.vae)
@@ -278,11 +277,16 @@ class Decoder:
             raise MindvizError(f"{dataset.folder}: expected a subject of {known}, found {found}")
         for subject in shared:
             config, data = self.encoder_config(subject), self.data(subject)
-            size = dataset.window_spec.size
-            if size != config.window_size:
-                raise MindvizError(f"{dataset.folder}: expected windows of {config.window_size} scans, found {size}")
+            spec, lag = dataset.window_spec, self.info.lag
+            if spec.size != config.window_size or lag not in (None, spec.lag):
+                expected = f"windows of {config.window_size} scans" + (f" with lag {lag}" if lag is not None else "")
+                raise MindvizError(f"{dataset.folder}: expected {expected}, found {spec.size} with lag {spec.lag}")
             runs = [*dataset.runs(subject, "test"), *dataset.runs(subject, "train")]
-            _check_vertices(dataset, subject, runs[0], config, data)
+            _check_vertices(dataset, subject, runs[0], config.num_voxels, data)
+
+    def trained_on(self, dataset: Dataset) -> bool:
+        """Whether the dataset is the very one of training (its fingerprint); scans of the same voxels need not be."""
+        return bool(self.info.dataset) and dataset.fingerprint == self.info.dataset
 
     def encoder_config(self, subject: str) -> EncoderConfig:
         """The configuration of a subject's encoder."""
@@ -328,10 +332,10 @@ class Decoder:
         return subject
 
 
-def _check_vertices(dataset: Dataset, subject: str, run: str, config: EncoderConfig, data: SubjectData | None) -> None:
+def _check_vertices(dataset: Dataset, subject: str, run: str, num_voxels: int, data: SubjectData | None) -> None:
     vertices, where = dataset.run(subject, run).vertices, f"{dataset.folder}: run {run} of subject {subject}"
-    if len(vertices) != config.num_voxels:
-        raise MindvizError(f"{where}: expected {config.num_voxels} voxels, found {len(vertices)}")
+    if len(vertices) != num_voxels:
+        raise MindvizError(f"{where}: expected {num_voxels} voxels, found {len(vertices)}")
     if data is not None and not np.array_equal(vertices, data.vertices):
         other = int((vertices != data.vertices).sum())
         raise MindvizError(f"{where}: expected the checkpoint's vertices in their order, found {other} that differ")
@@ -372,9 +376,9 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint folder that `Decoder.load` reads; all or nothing, replacing an older one.
 
-    `schedule` is a scheduler's configuration with ``_class_name``; `encoders` and `data` go by subject as in `info` (one
-    encoder under `SINGLE` and no data for a single-subject checkpoint), `stages` by (subject, stage); `clip` is a module
-    whose ``config`` is a dataclass; `half` stores weights as fp16.
+    `schedule` is a scheduler's configuration with ``_class_name``; `encoders` and `data` go by subject as in `info` (a
+    single-subject checkpoint: one encoder, under `SINGLE`, and no data), `stages` by (subject, stage); `clip` is a
+    module whose ``config`` is a dataclass; `half` stores weights as fp16.
     """
     data = data or {}
     if set(encoders) != set(info.subjects or (SINGLE,)) or set(data) != set(info.subjects):
@@ -388,9 +392,8 @@ def write_checkpoint(
         save_module(target / "vae", codec.vae, codec.config, half)
         (target / "scheduler").mkdir()
         write_json(target / "scheduler" / CONFIG_FILE, schedule)
-        for subject, encoder in encoders.items():
-            write_encoder(target, subject, encoder, half=half)
-        for (subject, stage), encoder in (stages or {}).items():
+        every = {(subject, "full"): encoder for subject, encoder in encoders.items()} | dict(stages or {})
+        for (subject, stage), encoder in every.items():
             write_encoder(target, subject, encoder, stage, half)
         for subject, statistics in data.items():
             write_data(target, subject, statistics, encoders[subject].config)

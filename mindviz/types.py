@@ -116,8 +116,9 @@ class Encoding:
 class AttentionMap:
     """One value per voxel, shape (V,), and where it comes from.
 
-    `layer` counts from 0; -1 is the mean over layers; `head` -1 the mean over heads. `stage` names the training stage of the
-    encoder (``"mask"``, ``"contrast"``, ``"full"``, ``"untrained"``), `method` the attribution (``"received"``, …).
+    `layer` counts from 0; -1 is the mean over layers; `head` -1 the mean over heads. `stage` names the training stage
+    of the encoder (``"mask"``, ``"contrast"``, ``"full"``, ``"untrained"``), `method` the attribution (``"received"``,
+    …).
     """
 
     values: np.ndarray

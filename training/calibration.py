@@ -19,12 +19,12 @@ import scipy.linalg
 import torch
 from tqdm import tqdm
 
-from mindviz.checkpoint import read_json
-from mindviz.data import cleaning, selection
+from mindviz.checkpoint import load_arrays, read_json, save_arrays
+from mindviz.data import cifti, cleaning, selection
 from mindviz.data.wen2018 import expected_repeats
 from mindviz.data.windows import WindowSpec
 from mindviz.simulate import forward
-from mindviz.simulate.subjects import Subject
+from mindviz.simulate.subjects import Subject, gains
 from mindviz.video import read_video
 
 CLIP_FRAMES = 6
@@ -50,6 +50,15 @@ def clip_embeddings(frames: np.ndarray, size: int = 128) -> np.ndarray:
     return torch.cat([model(batch) for batch in pixels.split(60)]).numpy()
 
 
+def film_embeddings(out: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Embeddings of the clips of every film of a world, kept in ``OUT/films/embeddings.safetensors``."""
+    path = out / "films" / "embeddings.safetensors"
+    if not path.is_file():
+        stimuli = out / "raw" / "stimuli"
+        save_arrays(path, {n: clip_embeddings(read_video(stimuli / f"{n}.mp4").frames) for n in tqdm(names, "clips")})
+    return load_arrays(path)
+
+
 def _image_network() -> torch.nn.Module:
     """efficientnet-lite0 of timm with the packaged weights, which carry other names in the same order."""
     import timm
@@ -65,7 +74,7 @@ def _image_network() -> torch.nn.Module:
 
 @dataclass(frozen=True)
 class Parts:
-    """Cleaned response [V, time] and noise of each repeat [repeats, V, time] of a run, driven vertices only."""
+    """Cleaned response [V, time] and noise of each repeat [repeats, V, time] of a run, at the candidates."""
 
     response: np.ndarray
     noise: np.ndarray
@@ -75,13 +84,17 @@ class Parts:
         return [cleaning.zscore(self.response + np.float32(sigma) * n) for n in self.noise]
 
 
-def simulate_parts(subject: Subject, run: str, features: dict[str, np.ndarray], repeats: int) -> Parts:
-    """One run of a subject, response and noise apart; the noise is the very one that `raw.write_run` adds."""
-    driven = np.flatnonzero(subject.driver)
-    kept = cleaning.kept_volumes(245)
-    response = cleaning.detrend(forward.responses(subject, features, 245)[driven][:, kept])
+def candidates(subject: Subject, least: float = 0.8) -> np.ndarray:
+    """Vertices whose gain lets them be selected at all at the noise levels in question; the others only cost time."""
+    return np.flatnonzero(gains(subject.spec.rng("gain"), subject.driver) > least)
+
+
+def simulate_parts(subject: Subject, run: str, features: Mapping[str, np.ndarray], repeats: int) -> Parts:
+    """One run of a subject at its candidates, response and noise apart."""
+    here, kept = candidates(subject), cleaning.kept_volumes(245)
+    response = cleaning.detrend(forward.responses(subject, features, 245)[here][:, kept])
     noise = [
-        cleaning.detrend(forward.noise(subject.spec.rng("noise", run, str(r)), 245)[driven][:, kept])
+        cleaning.detrend(forward.noise(subject.spec.rng("calibration", run, str(r)), 245, here)[:, kept])
         for r in range(1, repeats + 1)
     ]
     return Parts(response, np.stack(noise))
@@ -111,11 +124,17 @@ def ridge_predictions(
     return [((test - mean) / std) @ weights for test in tests]
 
 
+def principal_components(embeddings: Sequence[np.ndarray], size: int = 128) -> list[np.ndarray]:
+    """Centred embeddings on the first components of all but the last (the test film's): the rest carries hardly any variance."""
+    train = np.concatenate(embeddings[:-1])
+    _, vectors = np.linalg.eigh(train.T @ train)
+    return [e @ vectors[:, -size:] for e in embeddings]
+
+
 def right_shot(predicted: np.ndarray, truth: np.ndarray, shots: np.ndarray) -> float:
-    """Share of windows whose most correlated clip belongs to the right shot."""
+    """Share of windows whose nearest clip (by cosine) belongs to the right shot."""
 
     def unit(x: np.ndarray) -> np.ndarray:
-        x = x - x.mean(1, keepdims=True)
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
     return float((shots[(unit(predicted) @ unit(truth).T).argmax(1)] == shots).mean())
@@ -151,7 +170,9 @@ def score(
     fisher, averages = [], []
     for parts in train:
         first, second = parts.repeats(sigma)
-        fisher.append(selection.fisher_z(first, second))
+        # Vertices that are no candidates count for Bonferroni all the same.
+        others = cifti.NUM_CORTEX - len(first)
+        fisher.append(np.pad(selection.fisher_z(first, second), (0, others)))
         averages.append((first + second) / 2)
     chosen = selection.select_reliable(np.stack(fisher))
     columns = chosen.vertices
@@ -163,11 +184,11 @@ def score(
     repeats = test.repeats(sigma)
     tests = [windows(np.mean(repeats, axis=0)), *(windows(r) for r in repeats[:3])]
     mean = np.concatenate(embeddings[:-1]).mean(0)
+    embeddings = principal_components([e - mean for e in embeddings])
     predicted = ridge_predictions(
-        np.concatenate([windows(a) for a in averages]), np.concatenate(embeddings[:-1]) - mean, tests, held=240 * 2
+        np.concatenate([windows(a) for a in averages]), np.concatenate(embeddings[:-1]), tests, held=240 * 2
     )
-    truth = embeddings[-1] - mean
-    accuracy = [right_shot(p, truth, shots) for p in predicted]
+    accuracy = [right_shot(p, embeddings[-1], shots) for p in predicted]
     counts = np.bincount(shots)
     return Score(
         sigma,
@@ -197,9 +218,9 @@ def main() -> None:
     names = (*recipe.train[: given.segments], *recipe.test[:1])
     stimuli = given.out / "raw" / "stimuli"
     parts = [simulate_parts(subject, n, drawn.features[n], expected_repeats(n)) for n in tqdm(names, "runs")]
-    embeddings = [clip_embeddings(read_video(stimuli / f"{n}.mp4").frames) for n in tqdm(names, "embeddings")]
+    embeddings = [film_embeddings(given.out, recipe.films)[n] for n in names]
     shots = clip_shots(read_json(stimuli / f"{names[-1]}.json")["shots"])
-    driven = subject.driver[subject.driver > 0]
+    driven = subject.driver[candidates(subject)]
     for sigma in given.sigma:
         print(dataclasses.asdict(score(parts[:-1], parts[-1], embeddings, shots, sigma, driven)), flush=True)
 

@@ -63,18 +63,20 @@ class Corpus:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of every frame and caption."""
-        digest = sha256(np.ascontiguousarray(self.frames))
+        digest = sha256(np.ascontiguousarray(self.frames).data)
         digest.update("\n".join(self.captions).encode())
         return digest.hexdigest()
 
 
 def from_dataset(dataset: Dataset, runs: tuple[str, ...], quiet: bool = False) -> Corpus:
     """The films that were shown in `runs`, with their captions."""
-    clips, captions, starts, count = [], [], [], 0
+    captions: list[str] = []
+    clips, starts, count = [], [], 0
     for run in tqdm(runs, desc="reading films", disable=quiet):
         film = dataset.film(run)
         clips.append(film.frames)
-        captions.extend(dataset.film_captions(run))
+        for index in range(len(film.frames) // dataset.clip_frames):
+            captions.extend(dataset.captions(run, index))
         starts.append(count)
         count += len(film.frames)
     return Corpus(np.concatenate(clips), tuple(captions), np.array(starts))

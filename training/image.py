@@ -34,7 +34,7 @@ class Noising:
 
 
 def drop_condition(tokens: Tensor, negative: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Replace the tokens (B, S, D) of a fraction `rate` of the samples by `negative` (S, D), so that guidance is learnt."""
+    """Replace the tokens (B, S, D) of a fraction `rate` of samples by `negative` (S, D), so that guidance is learnt."""
     dropped = torch.rand(len(tokens), generator=generator) < rate
     return torch.where(dropped[:, None, None].to(tokens.device), negative.to(tokens.device), tokens)
 
@@ -50,7 +50,8 @@ class ImageTask:
         self.config, self.corpus, self.scheduler = config, corpus, scheduler
         self.condition_dropout = condition_dropout
         self.noising = Noising(scheduler)
-        self.module: nn.Module = build_unet2d(config).to(memory_format=torch.channels_last)
+        self.module = build_unet2d(config)
+        self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
     def __len__(self) -> int:
         return len(self.corpus.latents)

@@ -63,11 +63,11 @@ class LatentCorpus:
 def build_latents(
     codec: LatentCodec, clip: ClipModel, corpus: Corpus, cache: Path, clip_frames: int = 6
 ) -> LatentCorpus:
-    """Encode frames and captions with the frozen codec and CLIP, or read what an earlier call with the same left in `cache`."""
+    """Encode frames and captions with the frozen codec and CLIP; `cache` keeps the result for the next call."""
     key = sha256(corpus.fingerprint.encode())
-    for module in (codec.vae.encoder, codec.vae.quant_conv, clip):
-        for tensor in module.state_dict().values():
-            key.update(tensor.contiguous().numpy().tobytes())
+    weights = {n: t for n, t in codec.vae.state_dict().items() if n.startswith(("encoder.", "quant_conv."))}
+    for tensor in (*weights.values(), *clip.state_dict().values()):
+        key.update(tensor.contiguous().numpy().tobytes())
     path = cache / f"latents-{key.hexdigest()[:16]}.safetensors"
     if not path.exists():
         with torch.inference_mode():

@@ -1,7 +1,7 @@
 """The one training loop, on Hugging Face Accelerate: every stage hands it a task and a configuration.
 
-A step's batch and noise depend on (seed, step) alone, never on what ran before, so an interrupted run that resumes continues
-as if it had not stopped.
+A step's batch and noise depend on (seed, step) alone, never on what ran before, so an interrupted run that resumes
+continues as if it had not stopped.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ class Task(Protocol):
     """What a stage must tell the loop: one module to train, and its loss on a batch drawn for a step."""
 
     name: str
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained; `train` hands it back to `loss`, wrapped for several processes where there are."""
+        ...
 
     def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss, and figures to log, of the samples `indices`; all randomness from `generator`."""

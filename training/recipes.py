@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mindviz.diffusion import UNetConfig, VAEConfig
+from mindviz.encoder import EncoderConfig, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
+from training.contrast import ContrastConfig
 from training.loop import LoopConfig
 
 
@@ -66,4 +67,49 @@ DEMO_FOUNDATION = FoundationRecipe(
     image_loop=LoopConfig(
         steps=3000, batch_size=32, lr=4e-4, weight_decay=0.01, warmup=150, ema_decay=0.997, save_every=250
     ),
+)
+
+
+@dataclass(frozen=True)
+class StagesRecipe:
+    """The paper's four stages. `encoder.num_voxels` is a stand-in: each subject's own count replaces it."""
+
+    encoder: EncoderConfig
+    mask_decoder: MaskedConfig
+    mask_loop: LoopConfig
+    contrast: ContrastConfig
+    contrast_loop: LoopConfig
+    inflate_loop: LoopConfig
+    cotrain_loop: LoopConfig
+
+    def encoder_for(self, num_voxels: int) -> EncoderConfig:
+        """The encoder's configuration for a subject with `num_voxels` voxels."""
+        return replace(self.encoder, num_voxels=num_voxels)
+
+    def masked_for(self, num_voxels: int) -> MaskedConfig:
+        """The masked model's configuration for a subject with `num_voxels` voxels."""
+        return replace(self.mask_decoder, encoder=self.encoder_for(num_voxels))
+
+
+_DEMO_ENCODER = EncoderConfig(
+    num_voxels=3008,
+    embed_dim=64,
+    depth=2,
+    num_heads=4,
+    num_tokens=16,
+    token_dim=128,
+    patch_embedding="per_patch",
+    dropout=0.1,
+)
+
+DEMO_STAGES = StagesRecipe(
+    encoder=_DEMO_ENCODER,
+    mask_decoder=MaskedConfig(encoder=_DEMO_ENCODER, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, decoder_heads=4),
+    mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),
+    contrast=ContrastConfig(),
+    contrast_loop=LoopConfig(
+        steps=1000, batch_size=96, lr=1.5e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=250
+    ),
+    inflate_loop=LoopConfig(steps=500, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
+    cotrain_loop=LoopConfig(steps=700, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
 )

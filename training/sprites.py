@@ -1,6 +1,7 @@
 """Build `assets/sprites/objects.png` from the npm package `@lobehub/fluent-emoji-3d` (rendered by Microsoft, MIT).
 
-Run once, after `npm pack @lobehub/fluent-emoji-3d && tar xzf lobehub-*.tgz`: `python -m training.sprites package/assets`.
+Run once, after `npm pack @lobehub/fluent-emoji-3d && tar xzf lobehub-*.tgz`: `python -m training.sprites
+package/assets`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The image and text embedding that fMRI is aligned with, and whose text tokens condition the generator: a CLIP of open_clip.
+"""The image and text embedding that fMRI is aligned with, and whose text tokens condition the generator: a CLIP of
+open_clip.
 
 The demo model's is small and trained here (`training/clip.py`); the same class holds a published one.
 """

@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint import empty, load_arrays, load_module, read_config, save_arrays, save_module
+from ..checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    empty,
+    load_arrays,
+    load_module,
+    read_config,
+    require_file,
+    save_arrays,
+    save_module,
+)
 from ..types import MindvizError
 from .config import EncoderConfig
 from .fmri_encoder import FMRIEncoder
@@ -58,6 +68,14 @@ def encoder_folder(folder: Path, subject: str, stage: str = "full") -> Path:
 def data_file(folder: Path, subject: str) -> Path:
     """Where a subject's statistics lie in a checkpoint folder."""
     return folder / f"subject{subject}" / "data.safetensors"
+
+
+def require_subject(folder: Path, subject: str) -> None:
+    """Refuse a checkpoint folder that lacks a file of a subject."""
+    require_file(encoder_folder(folder, subject) / CONFIG_FILE, "an encoder's configuration")
+    require_file(encoder_folder(folder, subject) / WEIGHTS_FILE, "an encoder's weights")
+    if subject:
+        require_file(data_file(folder, subject), "an encoder's normaliser")
 
 
 def read_encoder(folder: Path, subject: str, stage: str = "full") -> FMRIEncoder:

@@ -30,6 +30,8 @@ _VIEWS = {
     ("left", "medial"): ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
     ("right", "lateral"): ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
     ("right", "medial"): ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
+    ("left", "flat"): ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    ("right", "flat"): ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
 }
 
 
@@ -70,8 +72,9 @@ def plot_cortex(
     surface: str = "inflated",
     threshold: float | None = None,
     simulated: bool = False,
+    dpi: int = 200,
 ) -> Figure:
-    """Draw a map on both hemispheres, lateral above and medial below.
+    """Draw a map on both hemispheres, lateral above and medial below; a flat surface is drawn once.
 
     Parameters
     ----------
@@ -92,25 +95,32 @@ def plot_cortex(
     check_surface_map(surface_map)
     both = np.concatenate([surface_map.left, surface_map.right])
     scale = scale_of(both, threshold)
-    figure = Figure(figsize=(7.2, 5.6), dpi=200)
-    grid = figure.add_gridspec(2, 2, left=0.01, right=0.99, bottom=0.13, top=0.93, wspace=0.02, hspace=0.02)
-    for row, view in enumerate(("lateral", "medial")):
+    views = ("flat",) if surface == "flat" else ("lateral", "medial")
+    figure = Figure(figsize=(7.2, 5.6 if len(views) == 2 else 3.6), dpi=dpi)
+    edges = {
+        "left": 0.01,
+        "right": 0.99,
+        "bottom": 0.13 if len(views) == 2 else 0.2,
+        "top": 0.93 - 0.05 * (2 - len(views)),
+    }
+    grid = figure.add_gridspec(len(views), 2, wspace=0.02, hspace=0.02, **edges)
+    for row, view in enumerate(views):
         for column, side in enumerate(("left", "right")):
             axes = figure.add_subplot(grid[row, column])
             _draw_hemisphere(axes, surface_map, side, view, surface, scale)
             if row == 0:
                 axes.set_title(f"{side.capitalize()} hemisphere", fontsize=9, color="0.3", pad=2)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(*scale.limits), scale.colormap),
-        cax=figure.add_axes((0.3, 0.075, 0.4, 0.022)),
-        orientation="horizontal",
-        extend=_extend(both, scale.limits),
-    )
-    bar.set_label(units, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    _draw_bar(figure, figure.add_axes((0.3, edges["bottom"] - 0.055, 0.4, 0.022)), both, scale, units)
     notes = [title, "simulated data" if simulated else "", _note(both)]
     figure.suptitle("  ·  ".join(note for note in notes if note), fontsize=10, y=0.985)
     return figure
+
+
+def _draw_bar(figure: Figure, axes: Axes, values: np.ndarray, scale: Scale, units: str) -> None:
+    colours = ScalarMappable(Normalize(*scale.limits), scale.colormap)
+    bar = figure.colorbar(colours, cax=axes, orientation="horizontal", extend=_extend(values, scale.limits))
+    bar.set_label(units, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
 
 
 def _extend(values: np.ndarray, limits: tuple[float, float]) -> str:

@@ -75,6 +75,8 @@ def plot_networks(surface_map: SurfaceMap, parcellation: str = "yeo7", title: st
     figure = Figure(figsize=(0.32 * len(found.names) + 2, 3.2), dpi=200, layout="constrained")
     axes = figure.add_subplot()
     axes.bar(found.names, np.nan_to_num(found.means), color=found.colors, edgecolor="0.5", linewidth=0.5)
+    for place in np.flatnonzero(found.counts == 0).tolist():  # no bar is not a bar of height 0
+        axes.text(place, 0, " no voxels", rotation=90, ha="center", va="bottom", fontsize=6, color="0.5")
     axes.tick_params(axis="x", rotation=60, labelsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.set_ylabel(units, fontsize=9)

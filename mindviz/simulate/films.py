@@ -1,7 +1,7 @@
 """Films of the demo world: shots of one object moving in one drawn setting, 64 x 64 pixels, 3 frames a second.
 
-Deterministic from a seed. `PAIRS_HELD_OUT` (object, setting) pairs occur in no training film; half of a test film's shots
-come from them.
+Deterministic from a seed. `PAIRS_HELD_OUT` (object, setting) pairs occur in no training film; half of a test film's
+shots come from them.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def _plan(rng: np.random.Generator, frames: int, test: bool) -> Iterator[Shot]:
 def _trajectory(rng: np.random.Generator, shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre (n, 2), height (n,) and rotation in degrees (n,) of the object in each frame of a shot.
 
-    The speed is such that the object stays in the frame however long the shot lasts: at least 0.09 frames a second, so that a
-    2-second clip of any shot shows the motion.
+    The speed is such that the object stays in the frame however long the shot lasts: at least 0.09 frames a second, so
+    that a 2-second clip of any shot shows the motion.
     """
     n = shot.stop - shot.start
     t = (np.arange(n) - (n - 1) / 2) / FPS  # seconds, 0 in the middle
@@ -128,7 +128,9 @@ def _trajectory(rng: np.random.Generator, shot: Shot) -> tuple[np.ndarray, np.nd
     if shot.motion in _DIRECTION:
         speed = min(rng.uniform(0.14, 0.2), 0.36 / half)
         position = np.array([0.5, 0.53]) + t[:, None] * speed * np.array(_DIRECTION[shot.motion])
-        position += (centre - [0.5, 0.56]) * np.array([abs(_DIRECTION[shot.motion][1]), abs(_DIRECTION[shot.motion][0])])
+        position += (centre - [0.5, 0.56]) * np.array(
+            [abs(_DIRECTION[shot.motion][1]), abs(_DIRECTION[shot.motion][0])]
+        )
     elif shot.motion in ("approaching", "receding"):
         rate = min(rng.uniform(0.22, 0.32), 0.6 / half)  # per second, natural logarithm
         size = 0.54 * np.exp(rate * t * (1 if shot.motion == "approaching" else -1))
@@ -188,9 +190,7 @@ def make_film(name: str, seed: int, seconds: float = 480, test: bool = False) ->
         positions.append(path[0])
         sizes.append(path[1])
     captions = tuple(shot.caption for shot in shots for _ in range(shot.start, shot.stop))
-    return Film(
-        name, np.concatenate(pictures), FPS, captions, shots, np.concatenate(positions), np.concatenate(sizes)
-    )
+    return Film(name, np.concatenate(pictures), FPS, captions, shots, np.concatenate(positions), np.concatenate(sizes))
 
 
 TRAINING_FILMS = tuple(f"seg{i}" for i in range(1, 19))

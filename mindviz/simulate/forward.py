@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import signal, stats
@@ -15,11 +16,15 @@ from mindviz.simulate.subjects import Subject
 TR = 2.0
 BEFORE = {245: 1, 246: 2}
 """Volumes before the film starts, by volumes in a run."""
-NOISE_SHARES = {"smooth": 0.6, "white": 0.2, "network": 0.2}
-"""Shares of the noise's variance; the drift comes on top."""
+NOISE_SHARES = {"smooth": 0.2, "patches": 0.35, "white": 0.15, "network": 0.3}
+"""Shares of the noise's variance; the drift comes on top. Smooth: over about 3 mm, as images are smoothed. Patches:
+over about 1 cm, as activity that is not evoked is shared by neighbours; it is what keeps averaging over an area from
+removing all noise."""
+PATCHES = 300
+"""Patches of noise on the cortex; each has its own course."""
 DRIFT = 1.5
 """Standard deviation of the drift over that of the rest of the noise."""
-_AUTOCORRELATION = {"smooth": 0.45, "network": 0.8}
+_AUTOCORRELATION = {"smooth": 0.45, "patches": 0.6, "network": 0.8}
 
 
 def haemodynamic_response(seconds: np.ndarray) -> np.ndarray:
@@ -104,20 +109,31 @@ def _drift(rng: np.random.Generator, volumes: int) -> np.ndarray:
     return cortex.smooth_fields(rng, 3, 4) @ shapes.T
 
 
-def noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
-    """Noise of one run, unit variance but for the drift, float32 [59412, volumes].
+@lru_cache(maxsize=1)
+def _patches() -> np.ndarray:
+    """Maps of the noise shared by neighbours, float32 [59412, PATCHES]; the squares of each row sum to 1."""
+    maps = cortex.smooth_fields(np.random.default_rng(0), PATCHES, 10)
+    return maps / np.linalg.norm(maps, axis=1, keepdims=True)
 
-    Spatially smooth autocorrelated noise, white noise, a fluctuation shared by each Yeo-17 network, and drift.
+
+def noise(rng: np.random.Generator, volumes: int, vertices: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Noise of one run, unit variance but for the drift, float32 [V, volumes].
+
+    Spatially smooth autocorrelated noise at two scales, white noise, a fluctuation shared by each Yeo-17 network, and
+    drift.
+
+    Parameters
+    ----------
+    vertices : cortical vertices to return; all by default. Other choices draw other numbers of the same distribution.
     """
-    vertices = cortex.smoothing(2).shape[0]
-    white = rng.standard_normal((vertices, volumes), dtype=np.float32)
-    bold = cortex.smoothing(2) @ autoregressive(white, _AUTOCORRELATION["smooth"])
-    bold *= np.float32(np.sqrt(NOISE_SHARES["smooth"]))
-    rng.standard_normal(dtype=np.float32, out=white)
-    white *= np.float32(np.sqrt(NOISE_SHARES["white"]))
-    bold += white
-    bold += np.float32(np.sqrt(NOISE_SHARES["network"])) * _network_noise(rng, volumes)
-    bold += np.float32(DRIFT) * _drift(rng, volumes)
+    share = {name: np.float32(np.sqrt(value)) for name, value in NOISE_SHARES.items()}
+    white = rng.standard_normal((cortex.smoothing(2).shape[0], volumes), dtype=np.float32)
+    bold = cortex.smoothing(2)[vertices] @ (share["smooth"] * autoregressive(white, _AUTOCORRELATION["smooth"]))
+    courses = autoregressive(rng.standard_normal((PATCHES, volumes), dtype=np.float32), _AUTOCORRELATION["patches"])
+    bold += _patches()[vertices] @ (share["patches"] * courses)
+    bold += share["white"] * rng.standard_normal(bold.shape, dtype=np.float32)
+    bold += share["network"] * _network_noise(rng, volumes)[vertices]
+    bold += np.float32(DRIFT) * _drift(rng, volumes)[vertices]
     return bold
 
 

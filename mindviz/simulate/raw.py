@@ -49,19 +49,20 @@ def brain_models() -> nib.cifti2.BrainModelAxis:
     The counts and the order are the HCP's. The voxels are blocks in its 2 mm grid, not anatomy: nothing here reads
     them.
     """
-    sides = zip(cifti.HEMISPHERES, meshes.cortex_index(cortex.MESH), strict=True)
-    axes = [nib.cifti2.BrainModelAxis.from_surface(v, meshes.hemisphere_vertices(cortex.MESH), s) for s, v in sides]
-    shape, affine = (91, 109, 91), np.array([[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]], float)
-    first = 0
-    for name, count in SUBCORTEX.items():
-        voxels = np.stack(np.unravel_index(np.arange(first, first + count) + 200_000, shape), axis=1)
-        structure = f"CIFTI_STRUCTURE_{name}"
-        axes.append(nib.cifti2.BrainModelAxis(structure, voxel=voxels, affine=affine, volume_shape=shape))
-        first += count
-    result = axes[0]
-    for axis in axes[1:]:
-        result = result + axis
-    return result
+    cortices = meshes.cortex_index(cortex.MESH)
+    count, voxels = sum(SUBCORTEX.values()), (91, 109, 91)
+    names = [f"CIFTI_STRUCTURE_{name}" for name in SUBCORTEX]
+    places = np.stack(np.unravel_index(200_000 + np.arange(count), voxels), axis=1)
+    on_surface = sum(map(len, cortices))
+    # One call: adding axes to each other would check all names again and again, which takes seconds.
+    return nib.cifti2.BrainModelAxis(
+        np.repeat([*cifti.HEMISPHERES, *names], [*map(len, cortices), *SUBCORTEX.values()]),
+        voxel=np.concatenate([np.full((on_surface, 3), -1), places]),
+        vertex=np.concatenate([*cortices, np.full(count, -1)]),
+        affine=np.array([[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]], float),
+        volume_shape=voxels,
+        nvertices=dict.fromkeys(cifti.HEMISPHERES, meshes.hemisphere_vertices(cortex.MESH)),
+    )
 
 
 @lru_cache(maxsize=2)

@@ -14,7 +14,7 @@ def _gradient(top: tuple[float, ...], bottom: tuple[float, ...], start: float = 
     """A vertical blend from `top` to `bottom` between two heights (fractions of the frame)."""
     y = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
     t = np.clip((y - start) / max(stop - start, 1e-6), 0, 1)[:, None, None]
-    blend = np.float32(top) * (1 - t) + np.float32(bottom) * t
+    blend = np.array(top, np.float32) * (1 - t) + np.array(bottom, np.float32) * t
     return np.broadcast_to(blend, (SIZE, SIZE, 3)).astype(np.float32).copy()
 
 
@@ -24,7 +24,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fill(canvas: Canvas, mask: np.ndarray, colour: tuple[float, ...]) -> None:
-    canvas[mask] = np.float32(colour)
+    canvas[mask] = np.array(colour, np.float32)
 
 
 def _below(canvas: Canvas, height: np.ndarray, colour: tuple[float, ...]) -> None:

@@ -1,6 +1,7 @@
 """The objects of the demo world: 48 rendered figures of Microsoft's Fluent 3-D set (MIT), eight categories of six.
 
-The sheet `assets/sprites/objects.png` holds them in the order of `OBJECTS`, eight to a row; `training/sprites.py` builds it.
+The sheet `assets/sprites/objects.png` holds them in the order of `OBJECTS`, eight to a row; `training/sprites.py`
+builds it.
 """
 
 from __future__ import annotations

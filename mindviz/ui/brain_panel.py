@@ -11,12 +11,12 @@ from mindviz.types import Decoded
 from mindviz.ui import viewer, views
 from mindviz.ui.workspace import ATTENTION_NOTE, Workspace
 
-_HEIGHT = 250
+_HEIGHT = 240
 
 
 @dataclass(frozen=True)
 class BrainPanel:
-    """The viewer and the two choices below it."""
+    """The viewer and the two choices above it."""
 
     view: gr.HTML
     layer: gr.Dropdown
@@ -25,12 +25,12 @@ class BrainPanel:
 
 def build(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
-    view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
     depth, heads = workspace.layers_and_heads(workspace.subjects[0])
     with gr.Row(elem_id="app-brain-choices"):
-        layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", min_width=100)
-        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", min_width=100)
+        layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", container=False, min_width=90)
+        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=90)
     gr.HTML(f'<p class="app-fine">{ATTENTION_NOTE}</p>', apply_default_css=False)
+    view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
     return BrainPanel(view, layer, head)
 
 
@@ -54,5 +54,5 @@ def payload(workspace: Workspace, decoded: Decoded | None, layer: int, head: int
     attention = workspace.attention(decoded, layer, head)
     surface = workspace.surface_map(decoded.window.subject, attention)
     return viewer.values_payload(
-        surface, "Where the encoder looked", "attention received; 1 = every patch alike", simulated=workspace.simulated
+        surface, "Attention received", "1 = every patch alike", simulated=workspace.simulated
     )

@@ -123,7 +123,7 @@ class DecodeTab:
 
         for message in background.stream(job, stop):
             if isinstance(message, background.Step):
-                told, share = f"Denoising, step {message.step} of {message.total}", message.step / message.total
+                told, share = told_of(message), message.step / message.total
                 yield self.outcome(run, scan, state="working", message=told, progress=share)
             else:
                 yield self._finished(run, scan, message.result)
@@ -132,6 +132,12 @@ class DecodeTab:
         scores = views.scores(self.workspace.similarity(decoded))
         film, note = clip_address(decoded.clip), views.note(decoded)
         return self.outcome(run, scan, decoded, scores, film=film, note=note, state="done", message="", progress=1.0)
+
+
+def told_of(step: background.Step) -> str:
+    if step.step == step.total:
+        return "Drawing the frames"
+    return f"Denoising, step {step.step} of {step.total}"
 
 
 def clip_address(clip: VideoClip) -> str:
@@ -173,8 +179,10 @@ def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
     button = gr.Button("Decode", variant="primary", size="lg", elem_id="app-decode")
     cancel = gr.Button("Stop", size="sm", interactive=False, elem_id="app-cancel")
     seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, elem_id="app-seed")
-    steps = gr.Slider(1, max(100, defaults.num_inference_steps), defaults.num_inference_steps, step=1, label="Steps")
-    guidance = gr.Slider(0, max(15, defaults.guidance_scale), defaults.guidance_scale, step=0.5, label="Guidance")
+    most = max(100, defaults.num_inference_steps)
+    steps = gr.Slider(1, most, defaults.num_inference_steps, step=1, label="Steps", buttons=[])
+    strongest = max(15.0, defaults.guidance_scale)
+    guidance = gr.Slider(0, strongest, defaults.guidance_scale, step=0.5, label="Guidance", buttons=[])
     return Controls(radio, dropdown, seed, steps, guidance, button, cancel)
 
 

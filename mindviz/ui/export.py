@@ -95,7 +95,7 @@ def similarity_record(similarity: Similarity) -> dict[str, Any]:
     """`Similarity` as JSON, with chance beside what has one."""
     s = similarity
     return {
-        "ssim": {"value": s.ssim, "clips_of_other_shots": s.ssim_others, "definition": "uniform 7 x 7 window"},
-        "psnr_db": {"value": s.psnr, "clips_of_other_shots": s.psnr_others},
+        "ssim": {"value": s.ssim, "to_clips_of_other_shots": s.ssim_others, "definition": "uniform 7 x 7 window"},
+        "psnr_db": {"value": min(s.psnr, 99.0), "to_clips_of_other_shots": min(s.psnr_others, 99.0), "at_most": 99.0},
         "place_of_truth": {"value": s.rank, "of": s.count, "chance": (s.count + 1) / 2, "by": "pixel distance"},
     }

@@ -25,7 +25,7 @@ ATTENTION_NOTE = (
     "Attention is not importance: it tells which patches of cortex the encoder mixed, "
     "not which ones the video depends on."
 )
-_NUM_OTHERS = 30  # clips of other shots that the SSIM baseline averages; SSIM is too slow for all of them
+_NUM_OTHERS = 20  # clips of other shots that the SSIM baseline averages; SSIM is too slow for all of them
 
 
 @dataclass(frozen=True)

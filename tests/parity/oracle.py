@@ -1,7 +1,7 @@
 """An independent oracle: the published models as plain functions of a state dict, written from the facts in the design.
 
-It calls no class of mindviz or diffusers; it makes random weights under the published names, runs them, and writes a folder
-like those of the authors.
+It calls no class of mindviz or diffusers; it makes random weights under the published names, runs them, and writes a
+folder like those of the authors.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Weights:
         return F.group_norm(x, groups, self(f"{name}.weight", n, around=1.0), self(f"{name}.bias", n), eps)
 
 
-def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+def softmax_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, L, D) and (N, M, D) -> (N, L, D) and the softmax (N, A, L, M)."""
     split = [x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2) for x in (q, k, v)]
     soft = (split[0] @ split[1].transpose(2, 3) / math.sqrt(split[0].shape[3])).softmax(3)
@@ -88,7 +90,7 @@ def encoder(w: Weights, c: dict, fmri: torch.Tensor) -> tuple[torch.Tensor, Stat
     return (w.layer_norm("proj_head.layer_norm", tokens) if c["use_norm"] else tokens), attention
 
 
-# ---------------------------------------------------------------------- the inflated U-Net; x is (B, F, C, h, w) flattened to (B F, …)
+# ---------------------------------------------------------------------- the inflated U-Net; frames lie in the batch
 class UNet:
     """One pass over `frames` frames."""
 
@@ -110,11 +112,15 @@ class UNet:
     def attend(self, name: str, x: torch.Tensor, kind: str, tokens: torch.Tensor | None = None) -> torch.Tensor:
         dim, f, w = x.shape[-1], self.frames, self.w
         source = x if tokens is None else tokens
-        q, k, v = (w.linear(f"{name}.to_{n}", s, dim, bias=False) for n, s in zip("qkv", (x, source, source), strict=True))
+        q, k, v = (
+            w.linear(f"{name}.to_{n}", s, dim, bias=False) for n, s in zip("qkv", (x, source, source), strict=True)
+        )
         if kind == "sparse":
             first, second = ([max(i - back, 0) for i in range(f)] for back in (2, 1))
             k, v = (
-                torch.cat([y.reshape(-1, f, *y.shape[1:])[:, first], y.reshape(-1, f, *y.shape[1:])[:, second]], 2).flatten(0, 1)
+                torch.cat(
+                    [y.reshape(-1, f, *y.shape[1:])[:, first], y.reshape(-1, f, *y.shape[1:])[:, second]], 2
+                ).flatten(0, 1)
                 for y in (k, v)
             )
         return w.linear(f"{name}.to_out.0", softmax_attention(q, k, v, self.c["attention_head_dim"])[0], dim)
@@ -197,7 +203,9 @@ class VAE:
                 padded = F.pad(x, (0, 1, 0, 1))
                 x = w.conv(f"encoder.down_blocks.{i}.downsamplers.0.conv", padded, width, stride=2)
         x = F.silu(self.norm("encoder.conv_norm_out", self.middle("encoder", x)))
-        return w.conv("quant_conv", w.conv("encoder.conv_out", x, 2 * self.c["latent_channels"]), 2 * self.c["latent_channels"], 1)
+        return w.conv(
+            "quant_conv", w.conv("encoder.conv_out", x, 2 * self.c["latent_channels"]), 2 * self.c["latent_channels"], 1
+        )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, C, F, h, w) -> (B, 3, F, H, W) in 0..1."""
@@ -215,7 +223,7 @@ class VAE:
         return (x / 2 + 0.5).clamp(0, 1)
 
 
-# ---------------------------------------------------------------------- schedules (DDIM: Song et al. 2021; PLMS: Liu et al. 2022)
+# ---------------------------------------------------------------------- schedules (Song et al. 2021; Liu et al. 2022)
 def alphas() -> torch.Tensor:
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
     return torch.cumprod(1 - betas, 0)
@@ -330,7 +338,14 @@ SCHEDULE = {
 
 @torch.no_grad()
 def make_reference(
-    folder: Path, encoder_changes: dict, unet_changes: dict, scheduler: str, frames: int, steps: int, scale: float, seed: int
+    folder: Path,
+    encoder_changes: dict,
+    unet_changes: dict,
+    scheduler: str,
+    frames: int,
+    steps: int,
+    scale: float,
+    seed: int,
 ) -> Path:
     """Write a folder of the published layout with random weights and what the functions above make of them."""
     ec, uc = ENCODER | encoder_changes, UNET | unet_changes
@@ -341,7 +356,9 @@ def make_reference(
     )
     draw = torch.Generator().manual_seed(seed + 100)
     ew, uw, vw = Weights(seed), Weights(seed + 1), Weights(seed + 2)
-    tensors = {name: torch.randn(2, ec["window_size"], ec["num_voxels"], generator=draw) for name in ("fmri", "fmri_negative")}
+    tensors = {
+        name: torch.randn(2, ec["window_size"], ec["num_voxels"], generator=draw) for name in ("fmri", "fmri_negative")
+    }
     tensors["fmri_embedding"], attention = encoder(ew, ec, tensors["fmri"])
     negative = encoder(ew, ec, tensors["fmri_negative"])[0]
     unet, vae = UNet(uw, uc, frames), VAE(vw, VAE_CONFIG)

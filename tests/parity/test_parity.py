@@ -28,8 +28,11 @@ CASES = {
     "ddim, head norm": ({"use_norm": True, "embed_dim": 24, "num_heads": 4}, {}, "ddim", 3, 4, 7.5),
     "one scan": ({"window_size": 1, "mlp_ratio": 2.0}, {}, "ddim", 2, 3, 2.0),
     "no window attention": ({"use_temp_attn": False, "depth": 4, "window_size": 3}, {}, "pndm", 1, 3, 3.0),
-    "deeper, wider": ({"depth": 3, "window_size": 3, "out_channel": 7, "out_dim": 20, "patch_size": 8},
-                      LEVELS3 | {"cross_attention_dim": 20, "layers_per_block": 2, "attention_head_dim": 4}, "pndm", 4, 7, 5.0),
+    "deeper, wider": (
+        {"depth": 3, "window_size": 3, "out_channel": 7, "out_dim": 20, "patch_size": 8},
+        LEVELS3 | {"cross_attention_dim": 20, "layers_per_block": 2, "attention_head_dim": 4},
+        "pndm", 4, 7, 5.0,
+    ),
     "no guidance": ({}, {}, "ddim", 8, 2, 1.0),
 }  # fmt: skip
 
@@ -62,7 +65,9 @@ def test_the_authors_tensors_are_reproduced(folder: Path) -> None:
         pytest.skip(f"{folder} is not on this machine")
     comparisons = verify(folder)
     named = {c.name for c in comparisons}
-    assert named == {"fmri_embedding", "noise_pred", "video"} | {f"attn_{k}_{i}" for k in ("spatial", "temporal") for i in range(3)}
+    assert named == {"fmri_embedding", "noise_pred", "video"} | {
+        f"attn_{k}_{i}" for k in ("spatial", "temporal") for i in range(3)
+    }
     assert passed(comparisons, 2e-5), report(comparisons)
 
 
@@ -139,23 +144,24 @@ def edit_tensors(folder: Path, change) -> None:
     save_file(state, folder / "tensors.safetensors")
 
 
+UNET, ENCODER = "checkpoint/unet/config.json", "checkpoint/fmri_encoder/config.json"
 BIN = "checkpoint/unet/diffusion_pytorch_model.bin"
 BAD = {
     "no weights": (lambda f: (f / BIN).unlink(), "diffusion_pytorch_model.bin: expected"),
-    "truncated weights": (lambda f: truncate(f / BIN), "does not read"),
+    "truncated weights": (lambda f: truncate(f / BIN), "do not read as such"),
     "no config": (lambda f: (f / "checkpoint/vae/config.json").unlink(), "vae/config.json: expected a JSON file"),
     "no sampling": (lambda f: (f / "sampling.json").unlink(), "sampling.json: expected"),
     "truncated tensors": (lambda f: truncate(f / "tensors.safetensors"), "expected a whole safetensors file"),
     "missing tensor": (lambda f: edit_tensors(f, lambda s: s.pop("attn_spatial_0")), "attn_spatial_0"),
     "NaN": (lambda f: edit_tensors(f, lambda s: s["fmri"].fill_(torch.nan)), "expected finite values in fmri"),
     "unknown tensor": (lambda f: edit_tensors(f, lambda s: s.update(extra=torch.ones(1))), "found extra"),
-    "voxels": (lambda f: edit_tensors(f, lambda s: s.update(fmri=s["fmri"][:, :, 1:].clone())), r"expected fmri of shape"),
-    "wrong shape": (lambda f: edit_weights(f, "unet", lambda s: s.update({"conv_in.bias": torch.ones(3)})), r"found \(3,\)"),
-    "NaN weight": (lambda f: edit_weights(f, "vae", lambda s: s["quant_conv.bias"].fill_(torch.nan)), "finite values in quant_conv"),
-    "strange option": (lambda f: edit_json(f / "checkpoint/unet/config.json", gated_attention=2), "found gated_attention = 2"),
-    "other option": (lambda f: edit_json(f / "checkpoint/unet/config.json", only_cross_attention=True), "only_cross_attention"),
-    "widths": (lambda f: edit_json(f / "checkpoint/unet/config.json", cross_attention_dim=8), "expected cross_attention_dim 12"),
-    "type": (lambda f: edit_json(f / "checkpoint/fmri_encoder/config.json", depth="2"), "expected depth to be int"),
+    "voxels": (lambda f: edit_tensors(f, lambda s: s.update(fmri=torch.ones(2, 2, 95))), r"expected fmri of shape"),
+    "wrong shape": (lambda f: edit_weights(f, "unet", lambda s: s["conv_in.bias"].resize_(3)), r"found \(3,\)"),
+    "NaN weight": (lambda f: edit_weights(f, "vae", lambda s: s["quant_conv.bias"].fill_(torch.nan)), "finite value"),
+    "strange option": (lambda f: edit_json(f / UNET, gated_attention=2), "found gated_attention = 2"),
+    "other option": (lambda f: edit_json(f / UNET, only_cross_attention=True), "only_cross_attention"),
+    "widths": (lambda f: edit_json(f / UNET, cross_attention_dim=8), "attention_dim 12"),
+    "type": (lambda f: edit_json(f / ENCODER, depth="2"), "expected depth to be int"),
     "schedule": (lambda f: edit_json(f / "sampling.json", scheduler="euler"), "found 'euler'"),
     "frames": (lambda f: edit_json(f / "sampling.json", video_length=9), "expected initial_latents of shape"),
 }  # fmt: skip

@@ -8,8 +8,7 @@ from scipy import stats
 
 from mindviz import video
 from mindviz.checkpoint import save_arrays
-from mindviz.data import Dataset, WindowSpec, select_reliable
-from mindviz.data import cleaning, selection
+from mindviz.data import Dataset, WindowSpec, cleaning, select_reliable, selection
 from mindviz.types import MindvizError, VideoClip
 
 V, T = 40, 240
@@ -80,7 +79,7 @@ def test_the_top_half_of_the_significant_vertices_is_selected():
 
 
 def test_noise_alone_selects_nothing_and_says_so():
-    with pytest.raises(MindvizError, match="no vertex repeats itself.*18 training segments"):
+    with pytest.raises(MindvizError, match=r"no vertex repeats itself.*18 training segments"):
         select_reliable(np.random.default_rng(4).normal(0, 0.06, size=(18, 500)))
 
 

@@ -1,4 +1,4 @@
-"""The reader of the raw layout of Wen 2018, on files that are sparse: a few vertices vary, the rest of each file is zero."""
+"""The reader of the raw layout of Wen 2018, on sparse files: a few vertices vary, the rest is zero."""
 
 import json
 import shutil
@@ -179,7 +179,7 @@ def test_another_number_of_grayordinates_is_refused(tmp_path):
 
 def test_a_film_that_is_missing_or_too_short_is_refused(raw, tmp_path):
     video.write_mp4(raw / "stimuli" / "seg1.mp4", _film(0, seconds=30), lossless=True)
-    with pytest.raises(MindvizError, match="seg1.mp4: expected a film of 480 s, found 30.0 s"):
+    with pytest.raises(MindvizError, match=r"seg1.mp4: expected a film of 480 s, found 30.0 s"):
         prepare(raw, tmp_path / "data", options=OPTIONS)
     (raw / "stimuli" / "seg1.mp4").unlink()
     with pytest.raises(MindvizError, match="expected the film of seg1, found no such file"):

@@ -1,0 +1,101 @@
+"""The command line: what it refuses, and how."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindviz import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The sentence a command is refused with; nothing else may be printed."""
+    assert cli.main([str(a) for a in arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "Traceback" not in printed.err
+    assert printed.err.startswith("mindviz: ") and printed.err.count("\n") == 1
+    return printed.err
+
+
+def decode(dataset: Path, out: Path, *more: object, subject: str = "1", scan: int = 3) -> list[object]:
+    return ["decode", "--data", dataset, "--subject", subject, "--scan", scan, "--out", out, *more]
+
+
+def test_help_names_every_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "mindviz", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert all(command in done.stdout for command in ("decode", "verify", "import-checkpoint", "prepare"))
+
+
+def test_a_missing_dataset_is_named(tmp_path, capsys):
+    assert str(tmp_path / "nowhere") in refused(capsys, *decode(tmp_path / "nowhere", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_checkpoint_is_named(tiny_dataset, tmp_path, capsys):
+    told = refused(capsys, *decode(tiny_dataset, tmp_path / "out", "--checkpoint", tmp_path / "none"))
+    assert str(tmp_path / "none") in told
+
+
+@pytest.mark.parametrize(
+    ("subject", "scan", "expected"), [("9", 3, "found '9'"), ("1", 12, "0 to 11"), ("1", -1, "0 to 11")]
+)
+def test_a_subject_or_scan_that_does_not_exist(
+    tiny_dataset, tiny_checkpoint, tmp_path, capsys, subject, scan, expected
+):
+    told = refused(capsys, *decode(tiny_dataset, tmp_path / "out", subject=subject, scan=scan))
+    assert expected in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_does_not_exist(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
+    assert "found 'test9'" in refused(capsys, *decode(tiny_dataset, tmp_path / "out", "--run", "test9"))
+
+
+@pytest.mark.parametrize("file", ["unet/model.safetensors", "subject1/data.safetensors", "config.json"])
+def test_a_truncated_checkpoint_is_named(tiny_dataset, tiny_checkpoint, tmp_path, capsys, file):
+    broken = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoint, broken)
+    content = (broken / file).read_bytes()
+    (broken / file).write_bytes(content[: len(content) // 2])
+    assert str(broken / file) in refused(capsys, *decode(tiny_dataset, tmp_path / "out", "--checkpoint", broken))
+
+
+def test_a_truncated_scan_is_named(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    path = tmp_path / "data" / "subject1" / "test1.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert str(path) in refused(capsys, *decode(tmp_path / "data", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("option", [("--steps", 0), ("--guidance-scale", "nan"), ("--layer", 7), ("--head", -2)])
+def test_settings_that_cannot_be(tiny_dataset, tiny_checkpoint, tmp_path, capsys, option):
+    refused(capsys, *decode(tiny_dataset, tmp_path / "out", *option))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_files_is_not_replaced(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert "thesis.tex" in refused(capsys, *decode(tiny_dataset, tmp_path))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_verify_refuses_a_folder_without_a_checkpoint(tmp_path, capsys):
+    assert str(tmp_path) in refused(capsys, "verify", tmp_path)
+
+
+def test_import_refuses_a_missing_source(tmp_path, capsys):
+    assert str(tmp_path / "none") in refused(capsys, "import-checkpoint", tmp_path / "none", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_prepare_refuses_a_folder_without_subjects(tmp_path, capsys):
+    refused(capsys, "prepare", tmp_path, tmp_path / "target")
+    assert not (tmp_path / "target").exists()

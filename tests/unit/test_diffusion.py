@@ -1,0 +1,240 @@
+"""The inflated U-Net, guidance, sampling, the codec: real classes at a tiny size."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler
+
+from mindviz.diffusion import (
+    LatentCodec,
+    UNetConfig,
+    VAEConfig,
+    VideoUNet,
+    attention_parameters,
+    build_unet2d,
+    guided,
+    initial_latents,
+    make_scheduler,
+    published_schedule,
+    sample,
+)
+from mindviz.types import MindvizError
+
+TINY = UNetConfig(
+    sample_size=8,
+    in_channels=6,
+    out_channels=6,
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    block_out_channels=(16, 32),
+    layers_per_block=1,
+    cross_attention_dim=12,
+    num_attention_heads=(2, 4),
+    norm_num_groups=4,
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def image_model():
+    return build_unet2d(TINY).eval()
+
+
+@pytest.fixture
+def model(image_model) -> VideoUNet:
+    """An inflated model whose temporal attention does something."""
+    model = VideoUNet.inflate(image_model).eval()
+    for name, value in model.named_parameters():
+        if ".attn_temp." in name:
+            torch.nn.init.normal_(value, std=0.3)
+    return model
+
+
+def inputs(batch: int = 2, frames: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.randn(batch, 6, frames, 8, 8), torch.arange(batch) * 400 + 7, torch.randn(batch, 5, 12)
+
+
+# ---------------------------------------------------------------------- the U-Net
+@torch.no_grad()
+def test_inflation_is_exact_for_one_frame(image_model) -> None:
+    model = VideoUNet.inflate(image_model).eval()
+    latents, timestep, tokens = inputs(frames=1)
+    expected = image_model(latents[:, :, 0], timestep, tokens).sample
+    assert torch.allclose(model(latents, timestep, tokens)[:, :, 0], expected, atol=1e-6)
+    extra = set(model.state_dict()) - set(image_model.state_dict())
+    assert extra and all(".attn_temp." in name or ".norm_temp." in name for name in extra)
+    assert model.config == TINY
+
+
+@torch.no_grad()
+def test_equal_frames_give_equal_frames_and_the_image_models_answer(image_model) -> None:
+    """With temporal attention at zero and one picture in all frames, statistics and keys are those of the picture."""
+    model = VideoUNet.inflate(image_model).eval()
+    latents, timestep, tokens = inputs(frames=1)
+    out = model(latents.expand(-1, -1, 4, -1, -1), timestep, tokens)
+    expected = image_model(latents[:, :, 0], timestep, tokens).sample
+    assert torch.allclose(out, expected[:, :, None].expand_as(out), atol=1e-5)
+
+
+@torch.no_grad()
+def test_clips_of_a_batch_do_not_mix(model: VideoUNet) -> None:
+    latents, timestep, tokens = inputs(batch=3)
+    together = model(latents, timestep, tokens)
+    alone = torch.cat([model(latents[i : i + 1], timestep[i], tokens[i : i + 1]) for i in range(3)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_heads_are_counted_not_sized(model: VideoUNet) -> None:
+    attention = model.down_blocks[0].attentions[0].transformer_blocks[0]
+    assert (
+        attention.attn1.heads,
+        attention.attn_temp.heads,
+        model.mid_block.attentions[0].transformer_blocks[0].attn2.heads,
+    ) == (2, 2, 4)
+
+
+def test_names_and_gradients(model: VideoUNet) -> None:
+    assert set(dict(model.named_parameters())) == set(model.state_dict())
+    latents, timestep, tokens = inputs()
+    tokens.requires_grad_()
+    model(latents, timestep, tokens).square().mean().backward()
+    assert tokens.grad.abs().max() > 0
+    assert all(value.grad is not None for value in model.parameters())
+    chosen = attention_parameters(model)
+    assert {kind for name in chosen for kind in ("attn1", "attn2", "attn_temp", "norm_temp") if kind in name} == {
+        "attn1", "attn2", "attn_temp", "norm_temp",
+    }  # fmt: skip
+    assert all("_temp." in name for name in attention_parameters(model, ("temporal",)))
+    assert 0 < len(chosen) < len(model.state_dict())
+
+
+def test_checkpointing_gives_the_same_gradients_even_after_another_pass(model: VideoUNet) -> None:
+    latents, timestep, tokens = inputs()
+    gradients = []
+    for enable in (False, True):
+        model.set_gradient_checkpointing(enable)
+        model.zero_grad()
+        clip = model(latents, timestep, tokens)
+        image = model(latents[:, :, :1], timestep, tokens)  # another frame count before the backward pass
+        (clip.square().mean() + image.square().mean()).backward()
+        gradients.append(torch.cat([value.grad.flatten() for value in model.parameters()]))
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_copy_is_whole(model: VideoUNet) -> None:
+    twin = copy.deepcopy(model)
+    latents, timestep, tokens = inputs()
+    expected = model(latents, timestep, tokens)
+    for value in model.parameters():
+        value.zero_()
+    assert torch.equal(twin(latents, timestep, tokens), expected)
+
+
+def test_wrong_tokens(model: VideoUNet) -> None:
+    latents, timestep, tokens = inputs()
+    with pytest.raises(MindvizError, match=r"expected tokens of shape \(2, S, 12\)"):
+        model(latents, timestep, tokens[..., :8])
+    with pytest.raises(MindvizError, match="norm groups"):
+        UNetConfig(
+            block_out_channels=(16, 33), norm_num_groups=16, down_block_types=("a", "b"), up_block_types=("a", "b")
+        )
+
+
+# ---------------------------------------------------------------------- guidance
+def test_guidance_is_its_equation() -> None:
+    def model(latents: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        assert timestep.ndim == 0 or len(timestep) == len(latents)
+        return latents * tokens.mean(dim=(1, 2)).reshape(-1, 1, 1, 1, 1)
+
+    latents, timestep, tokens = inputs()
+    negative = torch.randn(1, 5, 12)
+    without, with_ = (model(latents, timestep, t.expand(2, -1, -1)) for t in (negative, tokens))
+    for t in (timestep, torch.tensor(4)):
+        assert torch.allclose(
+            guided(model, tokens, negative, 3.5)(latents, t), without + 3.5 * (with_ - without), atol=1e-5
+        )
+    assert torch.equal(guided(model, tokens, negative, 1.0)(latents, timestep), with_)
+
+
+# ---------------------------------------------------------------------- sampling
+def denoiser(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(latents * (1 + timestep / 1000))
+
+
+@pytest.mark.parametrize("cls", [DDIMScheduler, PNDMScheduler, EulerAncestralDiscreteScheduler])
+def test_sampling_is_diffusers_own_loop(cls: type) -> None:
+    kwargs = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    kwargs |= (
+        {"clip_sample": False} if cls is DDIMScheduler else {"skip_prk_steps": True} if cls is PNDMScheduler else {}
+    )
+    reference, latents = cls(**kwargs), initial_latents((1, 4, 2, 4, 4), seed=1)
+    reference.set_timesteps(7)
+    x, noise = latents * reference.init_noise_sigma, torch.Generator().manual_seed(3)
+    extra = {"generator": noise} if cls is EulerAncestralDiscreteScheduler else {}
+    for t in reference.timesteps:
+        x = reference.step(denoiser(reference.scale_model_input(x, t), t), t, x, **extra).prev_sample
+    calls: list[tuple[int, int]] = []
+    scheduler = make_scheduler({**reference.config, "_class_name": cls.__name__})
+    for _ in range(2):  # a scheduler's state is reset
+        out = sample(
+            denoiser, scheduler, latents, 7, lambda step, total, _: calls.append((step, total)),
+            torch.Generator().manual_seed(3),
+        )  # fmt: skip
+        assert torch.allclose(out, x, atol=1e-6)
+    assert calls[-1] == (len(reference.timesteps),) * 2
+    assert [step for step, _ in calls[: len(reference.timesteps)]] == list(range(1, len(reference.timesteps) + 1))
+
+
+def test_a_callback_may_cancel() -> None:
+    class Cancelled(Exception):
+        pass
+
+    def cancel(step: int, total: int, latents: torch.Tensor) -> None:
+        if step == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sample(denoiser, DDIMScheduler(), torch.zeros(1, 4, 1, 2, 2), 5, cancel)
+
+
+def test_schedules() -> None:
+    with pytest.raises(MindvizError, match="found 'UNet2DConditionModel'"):
+        make_scheduler({"_class_name": "UNet2DConditionModel"})
+    with pytest.raises(MindvizError, match="between 1 and 999"):
+        sample(denoiser, DDIMScheduler(), torch.zeros(1), 1000)
+    fixed = published_schedule({"_class_name": "PNDMScheduler", "steps_offset": 0, "skip_prk_steps": True}, "ddim")
+    assert isinstance(make_scheduler(fixed), DDIMScheduler)
+    assert (fixed["steps_offset"], fixed["clip_sample"]) == (1, False)
+    assert torch.equal(initial_latents((2, 3), 5), initial_latents((2, 3), 5))
+
+
+# ---------------------------------------------------------------------- the codec
+@torch.no_grad()
+@pytest.mark.parametrize("patch", [1, 4])
+def test_codec_shapes_ranges_and_folding(patch: int) -> None:
+    config = VAEConfig(
+        block_out_channels=(8,), norm_num_groups=4, latent_channels=6, scaling_factor=0.5, patch_size=patch
+    )
+    codec = LatentCodec.from_config(config).eval()
+    assert codec.config == config
+    pixels = torch.randint(0, 256, (2, 3, 4, 16, 16), dtype=torch.uint8)
+    latents = codec.encode(pixels)
+    assert latents.shape == (2, 6, 4, 16 // config.downscale, 16 // config.downscale)
+    assert torch.allclose(latents, codec.encode(pixels.float() / 255), atol=1e-4)
+    decoded = codec.decode(latents)
+    assert decoded.shape == pixels.shape and decoded.min() >= 0 and decoded.max() <= 1
+    images = pixels[:, :, 0]
+    assert codec.fold(images).abs().max() <= 1
+    assert torch.allclose(codec.unfold(codec.fold(images)), images.float() / 255, atol=1e-6)
+    mean = codec.vae.encode(codec.fold(images)).latent_dist.mean
+    assert torch.allclose(latents[:, :, 0], 0.5 * mean, atol=1e-5)
+    draw = codec.encode(pixels, torch.Generator().manual_seed(0))
+    assert not torch.equal(draw, latents)

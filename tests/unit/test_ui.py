@@ -1,0 +1,136 @@
+"""What stands behind the page: jobs that can be stopped, similarity, and the HTML of what comes from files."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from mindviz.types import Decoded, Encoding, MindvizError, SamplingSettings, VideoClip, Window
+from mindviz.ui import background, decode_tab, views
+from mindviz.ui.workspace import compare
+
+
+# ---------------------------------------------------------------------- jobs
+def test_a_stream_tells_of_the_steps_and_ends_with_the_result():
+    def job(callback):
+        for step in range(3):
+            callback(step + 1, 3, "latents")
+        return "clip"
+
+    told = list(background.stream(job, threading.Event()))
+    assert told[-1] == background.Finished("clip")
+    assert [t.step for t in told[:-1]] == sorted(t.step for t in told[:-1]) and told[-2].total == 3
+
+
+def test_a_stopped_job_ends_at_its_next_step():
+    stop, steps = threading.Event(), []
+
+    def job(callback):
+        for step in range(1000):
+            steps.append(step)
+            callback(step + 1, 1000)
+            if step == 4:
+                stop.set()
+
+    with pytest.raises(background.Cancelled):
+        list(background.stream(job, stop))
+    assert len(steps) == 6
+
+
+def test_closing_a_stream_stops_the_job():
+    ended = threading.Event()
+
+    def job(callback):
+        try:
+            while True:
+                callback(1, 2)
+        finally:
+            ended.set()
+
+    told = background.stream(job, threading.Event())
+    next(told)
+    told.close()
+    assert ended.wait(5)
+
+
+def test_an_error_of_the_job_reaches_the_consumer():
+    def job(callback):
+        raise MindvizError("the file, what was expected, what was found")
+
+    with pytest.raises(MindvizError, match="what was found"):
+        list(background.stream(job, threading.Event()))
+
+
+def test_a_session_has_one_job_and_another_choice_stops_it():
+    jobs = background.Jobs()
+    first = jobs.start("a", ("1", "test1", 3))
+    other = jobs.start("b", ("1", "test1", 3))
+    assert jobs.stop("a", unless=("1", "test1", 3)) and not first.stop.is_set()
+    assert not jobs.stop("a", unless=("1", "test1", 4)) and first.stop.is_set()
+    assert not other.stop.is_set()
+    assert not jobs.stop("a")
+
+
+# ---------------------------------------------------------------------- settings
+@pytest.mark.parametrize("seed", [None, -1, 1.5, 2**32])
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    with pytest.raises(MindvizError, match="seed"):
+        decode_tab.checked_settings(SamplingSettings(), seed, 20, 4.0)
+
+
+def test_settings_keep_what_the_page_does_not_show():
+    defaults = SamplingSettings(num_frames=8, negative="given")
+    settings = decode_tab.checked_settings(defaults, 7.0, 12, 2.5)
+    assert settings == SamplingSettings(12, 2.5, 7, 8, "given")
+
+
+# ---------------------------------------------------------------------- similarity
+def clips(count: int = 9, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size=(count, 6, 16, 16, 3), dtype=np.uint8)
+
+
+def test_the_truth_itself_is_most_similar():
+    every = clips()
+    found = compare(VideoClip(every[4], 3.0), every, 4, np.array([0, 1, 8]))
+    assert found.ssim == pytest.approx(1) and found.rank == 1 and found.count == 9
+    assert abs(found.ssim_others) < 0.1 and found.psnr == np.inf
+
+
+def test_rank_counts_the_clips_that_are_nearer():
+    every = clips()
+    assert compare(VideoClip(every[2], 3.0), every, 4, np.array([0])).rank > 1
+    grey = VideoClip(np.full((6, 16, 16, 3), 127, np.uint8), 3.0)
+    distance = ((every.astype(float) - 127) ** 2).mean(axis=(1, 2, 3, 4))
+    assert compare(grey, every, 4, np.array([0])).rank == 1 + int((distance < distance[4]).sum())
+
+
+def test_a_clip_of_another_size_and_length_is_compared():
+    flat = np.repeat(np.full((1, 1, 16, 16, 3), 90, np.uint8), 6, axis=1)
+    large = VideoClip(np.full((8, 64, 64, 3), 90, np.uint8), 4.0)
+    assert compare(large, np.concatenate([flat, clips(2)]), 0, np.array([1])).ssim == pytest.approx(1)
+
+
+def test_the_baseline_leaves_out_the_shot_itself(workspace):
+    assert workspace.cuts("test1") == [0, 2, 4, 6, 8, 10]
+    assert set(workspace._others("test1", 5)) == {0, 1, 2, 3, 6, 7, 8, 9, 10, 11}
+
+
+# ---------------------------------------------------------------------- html
+def test_what_comes_from_a_file_is_escaped():
+    html = views.header("<script>alert(1)</script>", "a & b", simulated=False)
+    assert "<script>" not in html and "&lt;script&gt;" in html and "a &amp; b" in html
+
+
+def test_simulated_is_written_on_what_is_simulated():
+    assert "Simulated" in views.header("d", "c", simulated=True)
+    assert "Simulated" not in views.header("d", "c", simulated=False)
+
+
+def test_the_note_tells_seed_settings_and_time():
+    clip = VideoClip(clips(1)[0], 3.0)
+    window = Window(np.zeros((2, 4), np.float32), "1", "test1", 0)
+    encoding = Encoding(np.zeros((2, 4), np.float32))
+    decoded = Decoded(clip, window, encoding, SamplingSettings(20, 4.5, 11), {"encode": 0.2, "sample": 1.1})
+    assert views.note(decoded) == "seed 11 · 20 steps · guidance 4.5 · 1.3 s"

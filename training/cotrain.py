@@ -1,0 +1,95 @@
+"""Stage 4, co-training: encoders and the attention layers of the video model together (paper section 3.3).
+
+Every subject keeps an encoder of its own (the voxels differ); the video model is shared. At the stated rate a sample's
+condition becomes the encoding of the mean training scan, the negative of adversarial guidance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mindviz.diffusion import VideoUNet
+from mindviz.encoder import FMRIEncoder
+from training.image import Noising
+from training.inflate import freeze_all_but_attention
+from training.latents import LatentCorpus
+from training.scans import TrainingScans, augment
+
+
+class FullModel(nn.Module):
+    """The encoders of all subjects and the video model they share."""
+
+    def __init__(self, encoders: dict[str, FMRIEncoder], unet: VideoUNet) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.unet = unet
+
+    def forward(
+        self, subject: str, windows: Tensor, negative: Tensor, dropped: Tensor, noisy: Tensor, timesteps: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One subject's windows (B, T, V), its mean scan (T, V), which samples to drop (B,) -> (answer, tokens)."""
+        both = self.encoders[subject](torch.cat([windows, negative[None]]))
+        tokens = torch.where(dropped[:, None, None], both[-1], both[:-1])
+        return self.unet(noisy, timesteps, tokens), both[:-1]
+
+
+class CotrainTask:
+    """Predict the noise (or v) in the latents of the clip that a window of scans saw.
+
+    Each step takes one subject, in turn. `token_weight` keeps the tokens near the captions' own, so that few scans do
+    not undo what many captions taught.
+    """
+
+    name = "cotrain"
+
+    def __init__(
+        self,
+        encoders: dict[str, FMRIEncoder],
+        unet: VideoUNet,
+        scans: dict[str, TrainingScans],
+        corpus: LatentCorpus,
+        scheduler: dict[str, Any],
+        dropout: float = 0.1,
+        noise: float = 0.3,
+        patch_drop: float = 0.2,
+        token_weight: float = 0.1,
+    ) -> None:
+        self.module = FullModel(encoders, unet)
+        self.configs = {s: e.config for s, e in encoders.items()}
+        self.trained = freeze_all_but_attention(unet)
+        self.scans, self.corpus, self.scheduler = scans, corpus, scheduler
+        self.options = {"dropout": dropout, "noise": noise, "patch_drop": patch_drop, "token_weight": token_weight}
+        self.noising = Noising(scheduler)
+        self.negatives = {s: torch.from_numpy(scan.data.negative) for s, scan in scans.items()}
+
+    def __len__(self) -> int:
+        return len(self.scans) * max(len(s) for s in self.scans.values())
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "scheduler": self.scheduler,
+            "options": self.options,
+            "encoders": {s: asdict(c) for s, c in self.configs.items()},
+            "scans": {s: scan.fingerprint for s, scan in self.scans.items()},
+            "corpus": self.corpus.fingerprint,
+        }
+
+    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        subject = list(self.scans)[int(torch.randint(len(self.scans), (1,), generator=generator))]
+        scans, o = self.scans[subject], self.options
+        rows = indices % len(scans)
+        patch_size = self.configs[subject].patch_size
+        windows = augment(scans.windows[rows], patch_size, o["patch_drop"], o["noise"], generator)
+        starts = scans.first_frame[rows]
+        noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
+        dropped = torch.rand(len(rows), generator=generator) < o["dropout"]
+        answer, tokens = model(subject, windows, self.negatives[subject], dropped, noisy, timesteps)
+        middle = starts + scans.clip_frames // 2
+        distance = functional.mse_loss(tokens, self.corpus.tokens_of(middle))
+        error = functional.mse_loss(answer, target)
+        return error + o["token_weight"] * distance, {"denoising": error.item(), "tokens": distance.item()}

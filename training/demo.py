@@ -1,0 +1,209 @@
+"""Build from nothing everything that `assets/demo` ships: ``python -m training.demo --out runs/demo``.
+
+The stages follow each other; each resumes where it was interrupted, and a finished one is not run again. `--only` runs
+one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from mindviz.data import Dataset
+from mindviz.diffusion import LatentCodec, VideoUNet
+from mindviz.encoder import FMRIEncoder
+from mindviz.encoder.clip import ClipModel, embed_frames
+from mindviz.types import MindvizError
+from training import corpus as corpora
+from training.clip import ClipTask
+from training.codec import DecoderTask
+from training.contrast import ContrastTask, Targets
+from training.cotrain import CotrainTask
+from training.image import ImageTask
+from training.inflate import InflateTask
+from training.latents import LatentCorpus, build_latents
+from training.loop import train
+from training.mask import MaskTask
+from training.pca_codec import begin_at_components
+from training.publish import publish
+from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, FoundationRecipe, StagesRecipe
+from training.scans import TrainingScans, load_scans
+from training.world import WorldRecipe, make_world
+
+SEED = 0
+
+
+@dataclass
+class Demo:
+    """The demo world's models, each made from those before it when first asked for."""
+
+    out: Path
+    foundation: FoundationRecipe = DEMO_FOUNDATION
+    stages: StagesRecipe = DEMO_STAGES
+    world: WorldRecipe = WorldRecipe()  # noqa: RUF009 - frozen
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        done = self.out / "data" / "dataset.json"
+        return Dataset.open(done.parent if done.exists() else make_world(self.world, self.out, discard_raw=True))
+
+    @cached_property
+    def corpus(self) -> corpora.Corpus:
+        return corpora.from_dataset(self.dataset, self.world.train)
+
+    # ------------------------------------------------------------------ what the paper takes pretrained
+    @cached_property
+    def linear_codec(self) -> LatentCodec:
+        """The VAE at its principal components: its encoder, and so the latents, stay as they are from here on."""
+        torch.manual_seed(SEED)
+        codec = LatentCodec.from_config(self.foundation.codec)
+        begin_at_components(codec, self.corpus.frames[::10])
+        return codec.eval()
+
+    @cached_property
+    def codec(self) -> LatentCodec:
+        """The VAE with its decoder trained."""
+        task = DecoderTask(self.linear_codec, self.corpus)
+        train(task, self.foundation.codec_loop, self.out / "codec")
+        return task.module
+
+    @cached_property
+    def clip(self) -> ClipModel:
+        torch.manual_seed(SEED)
+        task = ClipTask(self.foundation.clip, self.corpus)
+        train(task, self.foundation.clip_loop, self.out / "clip")
+        return task.module
+
+    @cached_property
+    def latents(self) -> LatentCorpus:
+        return build_latents(self.linear_codec, self.clip, self.corpus, self.out)
+
+    @cached_property
+    def image(self) -> UNet2DConditionModel:
+        torch.manual_seed(SEED)
+        task = ImageTask(self.foundation.unet, self.latents, self.foundation.scheduler)
+        train(task, self.foundation.image_loop, self.out / "image")
+        return task.module
+
+    # ------------------------------------------------------------------ the paper's stages
+    @cached_property
+    def scans(self) -> dict[str, TrainingScans]:
+        return {s: load_scans(self.dataset, s) for s in self.dataset.subjects}
+
+    @cached_property
+    def masked(self) -> dict[str, dict[str, Tensor]]:
+        """For each subject, the tensors that masked modelling gives its encoder."""
+        states = {}
+        for subject, scans in self.scans.items():
+            torch.manual_seed(SEED)
+            task = MaskTask(self.stages.masked_for(scans.windows.shape[2]), scans)
+            train(task, self.stages.mask_loop, self.out / f"mask{subject}")
+            states[subject] = task.module.encoder_state()
+        return states
+
+    @cached_property
+    def targets(self) -> Targets:
+        """CLIP's embeddings of every training frame and caption."""
+        with torch.inference_mode():
+            image = torch.cat(
+                [embed_frames(self.clip, self._pixels(i)) for i in range(0, len(self.corpus.frames), 2048)]
+            )
+            text = self.clip.embed_text(self.corpus.vocabulary)
+        return Targets(image.clone(), text.clone(), self.latents.tokens, self.latents.caption_index)
+
+    def _pixels(self, first: int) -> Tensor:
+        return self.corpus.pixels(np.arange(first, min(first + 2048, len(self.corpus.frames))))
+
+    @cached_property
+    def contrasted(self) -> dict[str, FMRIEncoder]:
+        """For each subject, its encoder after contrastive learning."""
+        encoders = {}
+        for subject, scans in self.scans.items():
+            torch.manual_seed(SEED)
+            config = self.stages.encoder_for(scans.windows.shape[2])
+            task = ContrastTask(config, scans, self.targets, self.stages.contrast, self.masked[subject])
+            train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
+            encoders[subject] = task.module.encoder
+        return encoders
+
+    @cached_property
+    def inflated(self) -> VideoUNet:
+        torch.manual_seed(SEED)
+        task = InflateTask(self.image, self.latents, self.foundation.scheduler)
+        train(task, self.stages.inflate_loop, self.out / "inflate")
+        return task.module
+
+    @cached_property
+    def cotrained(self) -> tuple[dict[str, FMRIEncoder], VideoUNet]:
+        """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
+        torch.manual_seed(SEED)
+        encoders = {s: _copy(e) for s, e in self.contrasted.items()}
+        task = CotrainTask(encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler)
+        train(task, self.stages.cotrain_loop, self.out / "cotrain")
+        return encoders, task.module.unet
+
+    # ------------------------------------------------------------------ what is shipped
+    @cached_property
+    def published(self) -> Path:
+        """Checkpoint and test data, as assets/demo ships them."""
+        encoders, unet = self.cotrained
+        masked = {s: self._masked_encoder(s) for s in self.scans}
+        return publish(
+            self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
+            unet, self.codec, self.clip, self.foundation.scheduler, self.latents.scale,
+        )  # fmt: skip
+
+    def _masked_encoder(self, subject: str) -> FMRIEncoder:
+        from mindviz.encoder import initialise_encoder
+
+        torch.manual_seed(SEED)
+        encoder = FMRIEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
+        initialise_encoder(encoder, self.masked[subject])
+        return encoder
+
+
+def _copy(encoder: FMRIEncoder) -> FMRIEncoder:
+    twin = FMRIEncoder(encoder.config)
+    twin.load_state_dict(encoder.state_dict())
+    return twin
+
+
+STAGES: dict[str, Callable[[Demo], object]] = {
+    "world": lambda d: d.dataset,
+    "codec": lambda d: d.codec,
+    "clip": lambda d: d.clip,
+    "image": lambda d: d.image,
+    "mask": lambda d: d.masked,
+    "contrast": lambda d: d.contrasted,
+    "inflate": lambda d: d.inflated,
+    "cotrain": lambda d: d.cotrained,
+    "publish": lambda d: d.published,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of all intermediate results")
+    parser.add_argument("--only", choices=STAGES, help="run this stage (and those before it that are not finished)")
+    arguments = parser.parse_args()
+    demo = Demo(arguments.out)
+    try:
+        for name in [arguments.only] if arguments.only else STAGES:
+            STAGES[name](demo)
+    except MindvizError as error:
+        print(f"training.demo: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What `assets/demo` ships: the checkpoint in half precision, and the test scans with their film."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mindviz import __version__
+from mindviz.checkpoint import atomic_folder, read_json, write_json
+from mindviz.data import Dataset
+from mindviz.decoder import CheckpointInfo, write_checkpoint
+from mindviz.diffusion import LatentCodec, VideoUNet
+from mindviz.encoder import FMRIEncoder
+from mindviz.encoder.clip import ClipModel
+from mindviz.types import SamplingSettings
+from training.scans import TrainingScans
+
+
+def publish_data(dataset: Dataset, target: Path) -> Path:
+    """Copy the test runs, their films and the planted truth of a prepared dataset; its training runs stay behind."""
+    content = read_json(dataset.folder / "dataset.json")
+    films = sorted({run for s in dataset.subjects for run in dataset.runs(s, "test")})
+    content["stimuli"] = {name: content["stimuli"][name] for name in films}
+    for splits in content["subjects"].values():
+        splits["train"] = []
+    with atomic_folder(target) as aside:
+        (aside / "stimuli").mkdir()
+        for name in films:
+            for suffix in (".mp4", ".json"):
+                shutil.copyfile(dataset.folder / "stimuli" / f"{name}{suffix}", aside / "stimuli" / f"{name}{suffix}")
+        for subject in dataset.subjects:
+            home = f"subject{subject}"
+            (aside / home).mkdir()
+            names = [f"{run}.safetensors" for run in dataset.runs(subject, "test")]
+            for name in [*names, "truth.safetensors", "truth.json"]:
+                if (dataset.folder / home / name).exists():
+                    shutil.copyfile(dataset.folder / home / name, aside / home / name)
+        write_json(aside / "dataset.json", content)
+    return target
+
+
+def scaled(codec: LatentCodec, scale: float) -> LatentCodec:
+    """The codec with the factor that brings its latents to a standard deviation of 1."""
+    twin = LatentCodec.from_config(dataclasses.replace(codec.config, scaling_factor=scale))
+    twin.load_state_dict(codec.state_dict())
+    return twin
+
+
+def publish(
+    target: Path,
+    dataset: Dataset,
+    encoders: Mapping[str, FMRIEncoder],
+    earlier: Mapping[str, Mapping[str, FMRIEncoder]],
+    scans: Mapping[str, TrainingScans],
+    unet: VideoUNet,
+    codec: LatentCodec,
+    clip: ClipModel,
+    scheduler: dict[str, Any],
+    latent_scale: float,
+) -> Path:
+    """Write TARGET/checkpoint and TARGET/data; `earlier` holds the encoders of earlier stages, by stage and subject."""
+    info = CheckpointInfo(
+        name=f"{dataset.name} model",
+        image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],
+        sampling=dataclasses.asdict(SamplingSettings()),
+        simulated=dataset.simulated,
+        dataset=dataset.fingerprint,
+        mesh=dataset.mesh,
+        fps=dataset.info.fps,
+        subjects=tuple(encoders),
+        provenance={"made_by": "python -m training.demo", "mindviz": __version__},
+    )
+    stages = {(subject, stage): e for stage, group in earlier.items() for subject, e in group.items()}
+    data = {subject: scan.data for subject, scan in scans.items()}
+    write_checkpoint(
+        target / "checkpoint",
+        info,
+        unet,
+        scaled(codec, latent_scale),
+        scheduler,
+        encoders,
+        data,
+        stages,
+        clip,
+        half=True,
+    )
+    publish_data(dataset, target / "data")
+    return target
