@@ -91,6 +91,7 @@ def decode(options: argparse.Namespace) -> int:
     export.check_target(options.out)
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
     run = options.run or workspace.runs(options.subject)[0]
+    workspace.check_layer_and_head(options.subject, options.layer, options.head)
     given = {"seed": options.seed, "num_inference_steps": options.steps, "guidance_scale": options.guidance_scale}
     settings = replace(
         workspace.decoder.default_settings, **{name: value for name, value in given.items() if value is not None}

@@ -273,8 +273,7 @@ class Decoder:
             raise MindvizError(f"{dataset.folder}: expected the mesh {self.info.mesh}, found {dataset.mesh}")
         shared = [subject for subject in dataset.subjects if subject in self.subjects or not self.subjects]
         if not shared:
-            known, found = ", ".join(self.subjects), ", ".join(dataset.subjects)
-            raise MindvizError(f"{dataset.folder}: expected a subject of {known}, found {found}")
+            raise MindvizError(f"{dataset.folder}: expected subjects of {self.subjects}, found {dataset.subjects}")
         for subject in shared:
             config, data = self.encoder_config(subject), self.data(subject)
             spec, lag = dataset.window_spec, self.info.lag
@@ -382,10 +381,8 @@ def write_checkpoint(
     """
     data = data or {}
     if set(encoders) != set(info.subjects or (SINGLE,)) or set(data) != set(info.subjects):
-        raise MindvizError(
-            f"{folder}: expected an encoder and data for each of {list(info.subjects)}, "
-            f"found {sorted(encoders)} and {sorted(data)}"
-        )
+        found = f"{sorted(encoders)} and {sorted(data)}"
+        raise MindvizError(f"{folder}: expected an encoder and data for each of {list(info.subjects)}, found {found}")
     with atomic_folder(folder) as target:
         write_json(target / CONFIG_FILE, dataclasses.asdict(info))
         save_module(target / "unet", unet, unet.config, half)

@@ -3,7 +3,7 @@
 The decoder goes from a window of scans to an image embedding of the clip. The embedding is efficientnet-lite0 (trained
 on ImageNet, frozen, from its package): it existed before any training of this project and is used by no stage of it.
 
-Responses and noise are cleaned apart and summed: detrending is linear, so one simulation serves every noise level.
+Response and noise are cleaned apart and summed: detrending is linear, so one simulation serves every noise level.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
 from mindviz.checkpoint import load_arrays, read_json, save_arrays
 from mindviz.data import cifti, cleaning, selection
+from mindviz.data.dataset import Dataset
 from mindviz.data.wen2018 import expected_repeats
 from mindviz.data.windows import WindowSpec
 from mindviz.simulate import forward
@@ -74,30 +76,35 @@ def _image_network() -> torch.nn.Module:
 
 @dataclass(frozen=True)
 class Parts:
-    """Cleaned response [V, time] and noise of each repeat [repeats, V, time] of a run, at the candidates."""
+    """Cleaned response, spontaneous activity and noise of the repeats of one run, at the candidates.
+
+    `response` is [V, time], `spontaneous` and `noise` [repeats, V, time]; noise of unit variance.
+    """
 
     response: np.ndarray
+    spontaneous: np.ndarray
     noise: np.ndarray
 
     def repeats(self, sigma: float) -> list[np.ndarray]:
         """The z-scored repeats at one noise level."""
-        return [cleaning.zscore(self.response + np.float32(sigma) * n) for n in self.noise]
+        pairs = zip(self.spontaneous, self.noise, strict=True)
+        return [cleaning.zscore(self.response + own + np.float32(sigma) * rest) for own, rest in pairs]
 
 
-def candidates(subject: Subject, least: float = 0.8) -> np.ndarray:
+def candidates(subject: Subject, least: float = 0.7) -> np.ndarray:
     """Vertices whose gain lets them be selected at all at the noise levels in question; the others only cost time."""
     return np.flatnonzero(gains(subject.spec.rng("gain"), subject.driver) > least)
 
 
 def simulate_parts(subject: Subject, run: str, features: Mapping[str, np.ndarray], repeats: int) -> Parts:
-    """One run of a subject at its candidates, response and noise apart."""
+    """One run of a subject at its candidates, in the parts that noise levels weigh."""
     here, kept = candidates(subject), cleaning.kept_volumes(245)
-    response = cleaning.detrend(forward.responses(subject, features, 245)[here][:, kept])
-    noise = [
-        cleaning.detrend(forward.noise(subject.spec.rng("calibration", run, str(r)), 245, here)[:, kept])
-        for r in range(1, repeats + 1)
-    ]
-    return Parts(response, np.stack(noise))
+    wanted = np.isin(np.arange(len(subject.driver)), here)
+    response = forward.responses(subject, features, 245, wanted=wanted)
+    generators = [subject.spec.rng("calibration", run, str(r)) for r in range(repeats)]
+    spontaneous = [cleaning.detrend(forward.spontaneous(g, subject, response)[here][:, kept]) for g in generators]
+    noise = [cleaning.detrend(forward.noise(g, 245, here)[:, kept]) for g in generators]
+    return Parts(cleaning.detrend(response[here][:, kept]), np.stack(spontaneous), np.stack(noise))
 
 
 def _fit_ridge(kernel: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
@@ -125,7 +132,7 @@ def ridge_predictions(
 
 
 def principal_components(embeddings: Sequence[np.ndarray], size: int = 128) -> list[np.ndarray]:
-    """Centred embeddings on the first components of all but the last (the test film's): the rest carries hardly any variance."""
+    """Centred embeddings on the leading components of all but the last, which is the test film's."""
     train = np.concatenate(embeddings[:-1])
     _, vectors = np.linalg.eigh(train.T @ train)
     return [e @ vectors[:, -size:] for e in embeddings]
@@ -202,27 +209,51 @@ def score(
     )
 
 
+def measure_prepared(dataset: Dataset, subject: str, embeddings: Mapping[str, np.ndarray]) -> float:
+    """The decoder's share of right shots on a prepared dataset: what was aimed at, measured on what was written."""
+    train, test = dataset.runs(subject, "train"), dataset.runs(subject, "test")[0]
+    mean = np.concatenate([embeddings[run] for run in train]).mean(0)
+    targets = principal_components([embeddings[run] - mean for run in (*train, test)])
+
+    def windows(run: str) -> np.ndarray:
+        return rearrange(dataset.windows(subject, run), "n t v -> n (t v)")
+
+    bold = np.concatenate([windows(run) for run in train])
+    predicted = ridge_predictions(bold, np.concatenate(targets[:-1]), [windows(test)], held=480)
+    return right_shot(predicted[0], targets[-1], clip_shots(dataset.shots(test)))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Score the ridge decoder of one simulated subject.")
+    parser.add_argument("--subject", default="1")
+    parser.add_argument("--sigma", type=float, nargs="*", default=[], help="noise levels to try, simulated in memory")
+    parser.add_argument("--spontaneous", type=float, help="instead of the recipe's")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    return parser.parse_args()
+
+
 def main() -> None:
-    """Print the decoder's scores of one subject over noise levels."""
+    """Score noise levels in memory, and the prepared dataset if it is there."""
     from training.world import DEMO_SUBJECTS, WorldRecipe, make_films
 
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--subject", default="1")
-    parser.add_argument("--sigma", type=float, nargs="+", default=[1.0, 1.5, 2.0, 3.0])
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--segments", type=int, default=18, help="training segments to use")
-    given = parser.parse_args()
-    recipe = WorldRecipe()
+    given, recipe = _arguments(), WorldRecipe()
     drawn = make_films(recipe, given.out)
-    subject = drawn.subject(next(s for s in DEMO_SUBJECTS if s.name == given.subject))
-    names = (*recipe.train[: given.segments], *recipe.test[:1])
-    stimuli = given.out / "raw" / "stimuli"
-    parts = [simulate_parts(subject, n, drawn.features[n], expected_repeats(n)) for n in tqdm(names, "runs")]
-    embeddings = [film_embeddings(given.out, recipe.films)[n] for n in names]
-    shots = clip_shots(read_json(stimuli / f"{names[-1]}.json")["shots"])
+    embeddings = film_embeddings(given.out, recipe.films)
+    if (given.out / "data").is_dir():
+        right = measure_prepared(Dataset.open(given.out / "data"), given.subject, embeddings)
+        print(f"prepared dataset, subject {given.subject}: right shot {right:.3f}")
+    spec = next(s for s in DEMO_SUBJECTS if s.name == given.subject)
+    if given.spontaneous is not None:
+        spec = dataclasses.replace(spec, spontaneous=given.spontaneous)
+    if not given.sigma:
+        return
+    subject = drawn.subject(spec)
+    parts = [simulate_parts(subject, n, drawn.features[n], expected_repeats(n)) for n in tqdm(recipe.films, "runs")]
+    shots = clip_shots(read_json(given.out / "raw" / "stimuli" / f"{recipe.test[0]}.json")["shots"])
     driven = subject.driver[candidates(subject)]
     for sigma in given.sigma:
-        print(dataclasses.asdict(score(parts[:-1], parts[-1], embeddings, shots, sigma, driven)), flush=True)
+        result = score(parts[:-1], parts[-1], [embeddings[n] for n in recipe.films], shots, sigma, driven)
+        print(dataclasses.asdict(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,15 @@ from training.corpus import Corpus
 
 
 class DecoderTask:
-    """Mean squared error of the decoded patches; `noise` on the latents, since sampled ones are never exact."""
+    """Mean squared error of the decoded patches.
+
+    Every sample's latents get white noise of its own deviation, between 0 and `noise`: sampled latents are never exact,
+    and the decoder learns to see how far off they are.
+    """
 
     name = "codec"
 
-    def __init__(self, codec: LatentCodec, corpus: Corpus, noise: float = 0.05) -> None:
+    def __init__(self, codec: LatentCodec, corpus: Corpus, noise: float = 0.3) -> None:
         self.module = self.codec = codec
         self.corpus, self.noise = corpus, noise
         for name, parameter in codec.vae.named_parameters():
@@ -41,7 +45,8 @@ class DecoderTask:
         patches = self.codec.fold(self.corpus.pixels(indices.numpy()))
         with torch.no_grad():
             latents = self.codec.vae.encode(patches).latent_dist.mean
-        latents = latents + self.noise * torch.randn(latents.shape, generator=generator)
+        level = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
+        latents = latents + level * torch.randn(latents.shape, generator=generator)
         error = functional.mse_loss(self.codec.vae.decode(latents).sample, patches)
         return error, {"psnr": -10 * np.log10(error.item() / 4)}
 

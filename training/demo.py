@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from mindviz.data import Dataset
-from mindviz.diffusion import LatentCodec, VideoUNet
+from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel, embed_frames
 from mindviz.types import MindvizError

@@ -10,11 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindviz.diffusion import VideoUNet, attention_parameters
+from mindviz.diffusion import UNet2DConditionModel, VideoUNet, attention_parameters
 from training.image import Noising, drop_condition
 from training.latents import LatentCorpus
 

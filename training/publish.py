@@ -61,7 +61,7 @@ def publish(
     scheduler: dict[str, Any],
     latent_scale: float,
 ) -> Path:
-    """Write TARGET/checkpoint and TARGET/data; `earlier` holds the encoders of earlier stages, by stage and subject."""
+    """Write the dataset TARGET and in it TARGET/checkpoint; `earlier` holds the encoders of earlier stages, by stage and subject."""
     info = CheckpointInfo(
         name=f"{dataset.name} model",
         image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],
@@ -69,12 +69,14 @@ def publish(
         simulated=dataset.simulated,
         dataset=dataset.fingerprint,
         mesh=dataset.mesh,
+        lag=dataset.window_spec.lag,
         fps=dataset.info.fps,
         subjects=tuple(encoders),
         provenance={"made_by": "python -m training.demo", "mindviz": __version__},
     )
     stages = {(subject, stage): e for stage, group in earlier.items() for subject, e in group.items()}
     data = {subject: scan.data for subject, scan in scans.items()}
+    publish_data(dataset, target)
     write_checkpoint(
         target / "checkpoint",
         info,
@@ -87,5 +89,4 @@ def publish(
         clip,
         half=True,
     )
-    publish_data(dataset, target / "data")
     return target

@@ -36,7 +36,7 @@ DEMO_FOUNDATION = FoundationRecipe(
         scaling_factor=1.0,
     ),
     codec_loop=LoopConfig(
-        steps=3000, batch_size=32, lr=1.5e-3, weight_decay=0.0, warmup=100, ema_decay=0.995, save_every=1000
+        steps=1200, batch_size=32, lr=1e-3, weight_decay=0.0, warmup=50, ema_decay=0.99, save_every=300
     ),
     clip=ClipConfig(patch_size=16, vision_width=128, vision_layers=3, vision_head_width=32, text_layers=2),
     clip_loop=LoopConfig(steps=1200, batch_size=96, lr=1e-3, weight_decay=0.05, warmup=100, save_every=500),
@@ -93,6 +93,7 @@ class StagesRecipe:
 
 _DEMO_ENCODER = EncoderConfig(
     num_voxels=3008,
+    patch_size=32,
     embed_dim=64,
     depth=2,
     num_heads=4,
@@ -108,7 +109,7 @@ DEMO_STAGES = StagesRecipe(
     mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),
     contrast=ContrastConfig(),
     contrast_loop=LoopConfig(
-        steps=1000, batch_size=96, lr=1.5e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=250
+        steps=900, batch_size=64, lr=2e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
     inflate_loop=LoopConfig(steps=500, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
     cotrain_loop=LoopConfig(steps=700, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),

@@ -34,9 +34,9 @@ from mindviz.video import write_mp4
 VOLUMES = 245
 
 DEMO_SUBJECTS = (
-    SubjectSpec("1", lag=0.0, noise=2.0),
-    SubjectSpec("2", lag=0.4, noise=2.2),
-    SubjectSpec("3", lag=-0.3, noise=1.8),
+    SubjectSpec("1", lag=0.0, noise=1.6, spontaneous=1.6),
+    SubjectSpec("2", lag=0.4, noise=1.6, spontaneous=2.3),
+    SubjectSpec("3", lag=-0.3, noise=1.5, spontaneous=1.1),
 )
 
 
@@ -97,9 +97,12 @@ def make_films(recipe: WorldRecipe, out: Path) -> FilmFeatures:
 def write_truth(folder: Path, subject: Subject, response: np.ndarray, repeats: int) -> None:
     """What drives each vertex, and the noise ceiling of the mean of `repeats` of the run of this response."""
     kept = cleaning.kept_volumes(VOLUMES)
-    draws = [cleaning.detrend(forward.noise(subject.spec.rng("ceiling", str(i)), VOLUMES)[:, kept]) for i in range(3)]
-    variance = np.mean([d.var(axis=1) for d in draws], axis=0) * subject.spec.noise**2
-    ceiling = forward.noise_ceiling(cleaning.detrend(response[:, kept]), variance, repeats)
+    variances = []
+    for i in range(3):
+        rng = subject.spec.rng("ceiling", str(i))
+        noise = subject.spec.noise * forward.noise(rng, VOLUMES) + forward.spontaneous(rng, subject, response)
+        variances.append(cleaning.detrend(noise[:, kept]).var(axis=1))
+    ceiling = forward.noise_ceiling(cleaning.detrend(response[:, kept]), np.mean(variances, axis=0), repeats)
     save_arrays(folder / "truth.safetensors", {"driver": subject.driver, "noise_ceiling": ceiling.astype(np.float16)})
     write_json(folder / "truth.json", {"drivers": list(DRIVERS), "simulated": True})
 

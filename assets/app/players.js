@@ -3,6 +3,7 @@
 const truth = element.querySelector('[data-side=truth] video');
 const decoded = element.querySelector('[data-side=decoded] video');
 const screen = element.querySelector('[data-side=decoded] .app-screen');
+let waiting = false;
 const play = (video) => video.play().catch(() => {});
 
 function load(video, source) {
@@ -12,11 +13,13 @@ function load(video, source) {
   return true;
 }
 
-function together() {
-  // Whoever reaches its end waits for the other one; then both begin anew.
-  const both = [truth, decoded].filter((video) => video.dataset.shown);
-  if (!both.every((video) => video.ended || video.error)) return;
-  both.forEach((video) => { video.currentTime = 0; play(video); });
+const shown = () => [truth, decoded].filter((video) => video.dataset.shown);
+
+// A new clip waits until both can play; whoever reaches its end waits for the other one. So they always begin together.
+function begin() {
+  if (shown().some((video) => video.readyState < 3 && !video.error)) return;
+  waiting = false;
+  shown().forEach((video) => { video.muted = true; video.currentTime = 0; play(video); });
 }
 
 function show() {
@@ -27,14 +30,17 @@ function show() {
   element.querySelector('.app-note').textContent = value.note || '';
   screen.dataset.state = value.state;
   screen.querySelector('.app-message').textContent = value.message || '';
-  screen.querySelector('.app-arc').style.strokeDashoffset = 100 * (1 - (value.progress || 0));
-  if (changed) [truth, decoded].filter((video) => video.dataset.shown).forEach((video) => {
-    video.muted = true;
-    if (video.readyState) video.currentTime = 0;
-    play(video);
-  });
+  screen.querySelector('.app-arc').style.strokeDashoffset = `${176 * (1 - (value.progress || 0))}px`;  // 2 pi times its radius of 28
+  if (changed) {
+    waiting = true;
+    shown().forEach((video) => video.pause());
+    begin();
+  }
 }
 
-[truth, decoded].forEach((video) => video.addEventListener('ended', together));
+[truth, decoded].forEach((video) => {
+  video.addEventListener('canplay', () => { if (waiting) begin(); });
+  video.addEventListener('ended', () => { if (shown().every((one) => one.ended || one.error)) begin(); });
+});
 watch('value', show);
 show();

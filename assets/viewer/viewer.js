@@ -189,10 +189,11 @@ class Viewer {
     const summary = list ? `Strongest areas${units}: ${list}.` : "";
     if (this.page.summary.textContent !== summary) this.page.summary.textContent = summary;
     const simulated = this.map?.simulated ? " Simulated data." : "";
+    const title = this.map?.title ? `${this.map.title}.` : "No map.";
     const surface = this.geometry.surfaces.find((s) => s.name === this.scene?.surface)?.title ?? "";
     this.page.canvas.setAttribute(
       "aria-label",
-      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view. ${this.map?.title ?? "No map."}${simulated} ${summary}`,
+      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view. ${title}${simulated} ${summary}`,
     );
   }
 

@@ -1,5 +1,7 @@
 """The inflated U-Net, guidance, sampling, and the parts that come from diffusers."""
 
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
 from .codec import LatentCodec
 from .config import UNetConfig, VAEConfig
 from .guidance import Denoiser, guided
@@ -11,6 +13,7 @@ __all__ = [
     "Denoiser",
     "LatentCodec",
     "Progress",
+    "UNet2DConditionModel",
     "UNetConfig",
     "VAEConfig",
     "VideoUNet",

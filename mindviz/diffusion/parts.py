@@ -115,11 +115,12 @@ def published_schedule(config: Mapping[str, Any], name: str = "") -> dict[str, A
     name : ``"ddim"`` or ``"pndm"`` runs that scheduler, whatever class the file names; empty keeps the file's class.
     """
     classes = {"ddim": "DDIMScheduler", "pndm": "PNDMScheduler"}
-    if name and name.lower() not in classes:
+    kind = name.lower().removesuffix("scheduler")
+    if name and kind not in classes:
         raise MindvizError(f"the sampling settings: expected scheduler to be ddim or pndm, found {name!r}")
     fixed = dict(config)
     if name:
-        fixed["_class_name"] = classes[name.lower()]
+        fixed["_class_name"] = classes[kind]
     if fixed.get("_class_name") in classes.values():
         fixed["steps_offset"] = 1
     if fixed.get("_class_name") == "DDIMScheduler":

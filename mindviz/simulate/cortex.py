@@ -32,17 +32,6 @@ def averaging() -> sparse.csr_matrix:
     return sparse.diags(1 / links.sum(axis=1).A1).astype(np.float32) @ links
 
 
-@lru_cache(maxsize=4)
-def smoothing(steps: int) -> sparse.csr_matrix:
-    """`steps` averagings in one matrix, scaled so that white noise comes out with unit variance at every vertex."""
-    one = averaging()
-    matrix = one
-    for _ in range(steps - 1):
-        matrix = matrix @ one
-    scale = 1 / np.sqrt(matrix.multiply(matrix).sum(axis=1).A1)
-    return (sparse.diags(scale.astype(np.float32)) @ matrix).tocsr()
-
-
 def smooth_fields(rng: np.random.Generator, count: int, steps: int) -> np.ndarray:
     """Random maps with zero mean and unit variance over the cortex, float32 [59412, count].
 

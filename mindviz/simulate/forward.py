@@ -16,15 +16,17 @@ from mindviz.simulate.subjects import Subject
 TR = 2.0
 BEFORE = {245: 1, 246: 2}
 """Volumes before the film starts, by volumes in a run."""
-NOISE_SHARES = {"smooth": 0.2, "patches": 0.35, "white": 0.15, "network": 0.3}
-"""Shares of the noise's variance; the drift comes on top. Smooth: over about 3 mm, as images are smoothed. Patches:
-over about 1 cm, as activity that is not evoked is shared by neighbours; it is what keeps averaging over an area from
-removing all noise."""
-PATCHES = 300
+NOISE_SHARES = {"patches": 0.5, "white": 0.2, "network": 0.3}
+"""Shares of the noise's variance; the drift comes on top. Patches: activity that no film evokes, shared by neighbours
+over about 2 cm like the tuning; it is what keeps averaging over an area from removing all noise. White: thermal
+noise."""
+PATCHES = 200
 """Patches of noise on the cortex; each has its own course."""
+SPONTANEOUS = {"motion energy": 0.6, "local motion": 0.6, "sound track (decoy)": 0.6}
+"""Share of a subject's spontaneous activity that an area has; 1 where not named: sensory areas follow the film best."""
 DRIFT = 1.5
 """Standard deviation of the drift over that of the rest of the noise."""
-_AUTOCORRELATION = {"smooth": 0.45, "patches": 0.6, "network": 0.8}
+_AUTOCORRELATION = {"patches": 0.5, "network": 0.8}
 
 
 def haemodynamic_response(seconds: np.ndarray) -> np.ndarray:
@@ -76,13 +78,23 @@ def response_covariance(features: Sequence[Mapping[str, np.ndarray]], fps: float
     return result
 
 
-def responses(subject: Subject, features: Mapping[str, np.ndarray], volumes: int, fps: float = 3.0) -> np.ndarray:
-    """What the film evokes in every vertex without noise, float32 [59412, volumes]; 0 where nothing drives it."""
+def responses(
+    subject: Subject,
+    features: Mapping[str, np.ndarray],
+    volumes: int,
+    fps: float = 3.0,
+    wanted: np.ndarray | None = None,
+) -> np.ndarray:
+    """What the film evokes in every vertex without noise, float32 [59412, volumes]; 0 where nothing drives it.
+
+    `wanted`, bool [59412], leaves the response of other vertices at 0 to save time.
+    """
     bold = np.zeros((len(subject.driver), volumes), np.float32)
     for name, vertices in subject.vertices.items():
         values, weights, lags = features[name], subject.weights[name], subject.lag[vertices]
-        for lag in np.unique(lags):
-            here = lags == lag
+        use = np.ones(len(vertices), bool) if wanted is None else wanted[vertices]
+        for lag in np.unique(lags[use]):
+            here = use & (lags == lag)
             convolved = convolution(volumes, len(values), fps, float(lag)) @ values
             bold[vertices[here]] = weights[:, here].T @ convolved.T
     return bold
@@ -112,29 +124,43 @@ def _drift(rng: np.random.Generator, volumes: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _patches() -> np.ndarray:
     """Maps of the noise shared by neighbours, float32 [59412, PATCHES]; the squares of each row sum to 1."""
-    maps = cortex.smooth_fields(np.random.default_rng(0), PATCHES, 10)
+    maps = cortex.smooth_fields(np.random.default_rng(0), PATCHES, 30)
     return maps / np.linalg.norm(maps, axis=1, keepdims=True)
 
 
 def noise(rng: np.random.Generator, volumes: int, vertices: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Noise of one run, unit variance but for the drift, float32 [V, volumes].
 
-    Spatially smooth autocorrelated noise at two scales, white noise, a fluctuation shared by each Yeo-17 network, and
-    drift.
+    Spatially smooth autocorrelated noise, white noise, a fluctuation shared by each Yeo-17 network, and drift.
 
     Parameters
     ----------
     vertices : cortical vertices to return; all by default. Other choices draw other numbers of the same distribution.
     """
     share = {name: np.float32(np.sqrt(value)) for name, value in NOISE_SHARES.items()}
-    white = rng.standard_normal((cortex.smoothing(2).shape[0], volumes), dtype=np.float32)
-    bold = cortex.smoothing(2)[vertices] @ (share["smooth"] * autoregressive(white, _AUTOCORRELATION["smooth"]))
     courses = autoregressive(rng.standard_normal((PATCHES, volumes), dtype=np.float32), _AUTOCORRELATION["patches"])
-    bold += _patches()[vertices] @ (share["patches"] * courses)
-    bold += share["white"] * rng.standard_normal(bold.shape, dtype=np.float32)
+    bold = _patches()[vertices] @ (share["patches"] * courses)
+    white = rng.standard_normal(bold.shape, dtype=np.float32)
+    white *= share["white"]
+    bold += white
     bold += share["network"] * _network_noise(rng, volumes)[vertices]
     bold += np.float32(DRIFT) * _drift(rng, volumes)[vertices]
     return bold
+
+
+def spontaneous(rng: np.random.Generator, subject: Subject, response: np.ndarray) -> np.ndarray:
+    """Activity along the tuning of each area that the film does not evoke, float32 like `response`.
+
+    Spontaneous activity resembles evoked activity (Kenet et al. 2003, Nature 425:954) and limits what averaging over
+    vertices can recover (Moreno-Bote et al. 2014, Nat Neurosci 17:1410). Here it is the film's own response at another,
+    random time for each kind of area: `spec.spontaneous` times the variance of the response, and about another moment.
+    """
+    activity = np.zeros_like(response)
+    for name, vertices in subject.vertices.items():
+        shift = int(rng.integers(20, response.shape[1] - 20))
+        scale = np.float32(np.sqrt(subject.spec.spontaneous * SPONTANEOUS.get(name, 1.0)))
+        activity[vertices] = scale * np.roll(response[vertices], shift, axis=1)
+    return activity
 
 
 def noise_ceiling(response: np.ndarray, noise_variance: np.ndarray, repeats: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def simulate_run(subject: Subject, response: np.ndarray, run: str, repeat: int) 
     data = np.empty((cifti.NUM_GRAYORDINATES, volumes), np.float32)
     top = data[: cifti.NUM_CORTEX]
     np.multiply(forward.noise(rng, volumes), np.float32(subject.spec.noise * PERCENT), out=top)
-    top += np.float32(PERCENT) * response
+    top += np.float32(PERCENT) * (response + forward.spontaneous(rng, subject, response))
     top += np.float32(BASELINE) * subject.baseline[:, None]
     below = data[cifti.NUM_CORTEX :]
     rng.standard_normal(dtype=np.float32, out=below)

@@ -15,8 +15,8 @@ from mindviz.types import MindvizError
 
 LAG_STEP = 0.25
 """Lags are rounded to this many seconds, so that vertices can share their convolution."""
-_FIELD_STEPS = 10
-"""Averagings behind a map of tuning: patches of about 1 cm."""
+_FIELD_STEPS = 30
+"""Averagings behind a map of tuning: patches of about 2 cm."""
 _RECEPTIVE_FIELD = {"V1": 0.07, "V2": 0.09, "V3": 0.12, "V4": 0.16, "V3A": 0.16, "V3B": 0.16}
 """Standard deviation of a receptive field at the fovea, as a fraction of the frame; it grows with eccentricity."""
 
@@ -33,12 +33,15 @@ class SubjectSpec:
         Mean delay of the haemodynamic response beyond the canonical one, seconds.
     noise : float
         Standard deviation of the noise of one volume over that of the response of a vertex of gain 1.
+    spontaneous : float
+        Variance of the activity along a vertex's own tuning that no film evokes, over that of its response.
     seed : int
     """
 
     name: str
     lag: float
     noise: float
+    spontaneous: float = 0.0
     seed: int = 0
 
     def rng(self, *keys: str) -> np.random.Generator:

@@ -32,10 +32,11 @@ def open_workspace(data: Path, checkpoint: Path | None = None, device: str = "cp
         If one is missing, damaged, or made for another mesh, window or set of vertices.
     """
     from mindviz.data import Dataset
-    from mindviz.decoder import Decoder
-    from mindviz.ui.workspace import Workspace
 
     dataset = Dataset.open(data)
+    from mindviz.decoder import Decoder  # diffusers takes seconds to import: a refusal of the dataset need not wait
+    from mindviz.ui.workspace import Workspace
+
     decoder = Decoder.load(checkpoint or data / "checkpoint", device=device)
     decoder.check(dataset)
     return Workspace(decoder, dataset)

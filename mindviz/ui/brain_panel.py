@@ -27,6 +27,7 @@ def build(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
     depth, heads = workspace.layers_and_heads(workspace.subjects[0])
     with gr.Row(elem_id="app-brain-choices"):
+        gr.HTML("<h2>Where the encoder looked</h2>", apply_default_css=False)
         layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", container=False, min_width=90)
         head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=90)
     gr.HTML(f'<p class="app-fine">{ATTENTION_NOTE}</p>', apply_default_css=False)
@@ -53,6 +54,4 @@ def payload(workspace: Workspace, decoded: Decoded | None, layer: int, head: int
         return None
     attention = workspace.attention(decoded, layer, head)
     surface = workspace.surface_map(decoded.window.subject, attention)
-    return viewer.values_payload(
-        surface, "Attention received", "1 = every patch alike", simulated=workspace.simulated
-    )
+    return viewer.values_payload(surface, "Attention received", "1 = every patch alike", simulated=workspace.simulated)

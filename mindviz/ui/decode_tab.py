@@ -200,14 +200,14 @@ def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> lis
         film = gr.update(value=scan, film=tab.film(subject, run))
         return (films, film, *tab.chosen(subject, run, scan, request))
 
-    quiet = {"show_progress": "hidden"}
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
     outcome = [*results, c.decode, c.cancel]
     settings = [c.subject, c.run, strip, c.seed, c.steps, c.guidance]
     working = c.decode.click(tab.decode, settings, outcome, concurrency_limit=1, concurrency_id="decode", **quiet)
     # Through the queue, not beside it: one session's replies then arrive in the order in which they were made, and what
     # an ended decoding still had to say comes before the reply to what ended it. (`cancels=` would also end a decoding
     # that was begun between a choice and its reply.)
-    now = {"concurrency_limit": None, **quiet}
+    now: dict[str, Any] = {"concurrency_limit": None, **quiet}
     return [
         working,
         c.cancel.click(tab.stopped, [c.run, strip], outcome, **now),

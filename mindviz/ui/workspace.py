@@ -15,7 +15,7 @@ from einops import rearrange
 from PIL import Image
 
 from mindviz import brain, metrics, video
-from mindviz.types import AttentionMap, Decoded, SamplingSettings, SurfaceMap, VideoClip
+from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip
 
 if TYPE_CHECKING:
     from mindviz.data import Dataset
@@ -111,6 +111,14 @@ class Workspace:
         """How many layers and heads the encoder of a subject has."""
         config = self.decoder.encoder_config(subject)
         return config.depth, config.num_heads
+
+    def check_layer_and_head(self, subject: str, layer: int, head: int) -> None:
+        """Refuse a layer or head that the encoder does not have (-1 is the mean)."""
+        for name, wanted, number in zip(("layer", "head"), (layer, head), self.layers_and_heads(subject), strict=True):
+            if not -1 <= wanted < number:
+                raise MindvizError(
+                    f"the encoder of subject {subject}: expected a {name} from -1 to {number - 1}, found {wanted}"
+                )
 
     def surface_map(self, subject: str, attention: AttentionMap) -> SurfaceMap:
         """The map on the dataset's mesh; `Decoder.check` has compared its vertices with the checkpoint's."""

@@ -86,7 +86,9 @@ def test_what_is_drawn_lies_where_the_film_says() -> None:
 
 def test_half_of_a_test_films_pairs_are_never_shown_in_training() -> None:
     training = {
-        (s.object, s.setting) for name in films.TRAINING_FILMS for s in films._plan(np.random.default_rng(1), 1440, False)
+        (s.object, s.setting)
+        for name in films.TRAINING_FILMS
+        for s in films._plan(np.random.default_rng(1), 1440, False)
     }
     assert not training & films.PAIRS_HELD_OUT
     test = list(films._plan(np.random.default_rng(2), 1440, True))

@@ -63,11 +63,11 @@ def test_people_and_animals_are_animate(category, animate):
 
 
 # ---------------------------------------------------------------------- the cortex
-def test_smoothing_keeps_white_noise_at_unit_variance_and_the_hemispheres_apart():
-    matrix = cortex.smoothing(2)
-    assert np.allclose(matrix.multiply(matrix).sum(1), 1, atol=1e-5)
+def test_averaging_is_a_mean_over_neighbours_of_one_hemisphere():
+    matrix = cortex.averaging()
+    assert np.allclose(matrix.sum(1), 1, atol=1e-5)
     assert matrix[: cortex.LEFT, cortex.LEFT :].nnz == 0 and matrix[cortex.LEFT :, : cortex.LEFT].nnz == 0
-    assert np.allclose(cortex.averaging().sum(1), 1, atol=1e-5)
+    assert set(np.diff(matrix.indptr)) <= set(range(2, 9)) and np.median(np.diff(matrix.indptr)) == 7
 
 
 def test_random_maps_are_standardised_and_smooth():
@@ -218,6 +218,18 @@ def test_noise_is_shared_by_neighbours_and_by_networks(noise):
     inside = labels[a] == labels[b]
     same, apart = correlation(noise[a[inside]], noise[b[inside]]), correlation(noise[a[~inside]], noise[b[~inside]])
     assert near > 0.5 > same > apart + 0.1 and abs(apart) < 0.05
+
+
+def test_spontaneous_activity_has_its_share_of_the_variance_and_tells_nothing_of_the_film(covariance, film):
+    spec = subjects.SubjectSpec("1", lag=0.0, noise=0.0, spontaneous=2.0)
+    busy = subjects.make_subject(spec, covariance)
+    response = forward.responses(busy, film, 245)
+    activity = forward.spontaneous(np.random.default_rng(0), busy, response)
+    assert not activity[busy.driver == 0].any()
+    for name, share in (("setting", 2.0), ("motion energy", 1.2)):
+        here = busy.vertices[name]
+        assert np.allclose(activity[here].var(1), share * response[here].var(1), rtol=1e-3)
+        assert abs((cleaning.zscore(activity[here]) * cleaning.zscore(response[here])).mean()) < 0.25
 
 
 def test_the_noise_ceiling_is_the_correlation_reached_in_simulation():

@@ -38,7 +38,14 @@ UNET = UNetConfig(
 )
 SCHEDULER = DEMO_FOUNDATION.scheduler
 ENCODER = EncoderConfig(
-    num_voxels=40, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_tokens=4, token_dim=8, patch_embedding="per_patch"
+    num_voxels=40,
+    patch_size=8,
+    embed_dim=8,
+    depth=1,
+    num_heads=2,
+    num_tokens=4,
+    token_dim=8,
+    patch_embedding="per_patch",
 )
 VAE = VAEConfig(block_out_channels=(48,), latent_channels=12, norm_num_groups=1, patch_size=4, scaling_factor=1.0)
 

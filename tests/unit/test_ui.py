@@ -14,14 +14,20 @@ from mindviz.ui.workspace import compare
 
 # ---------------------------------------------------------------------- jobs
 def test_a_stream_tells_of_the_steps_and_ends_with_the_result():
+    seen = threading.Event()
+
     def job(callback):
         for step in range(3):
             callback(step + 1, 3, "latents")
+            assert seen.wait(5)
+            seen.clear()
         return "clip"
 
-    told = list(background.stream(job, threading.Event()))
-    assert told[-1] == background.Finished("clip")
-    assert [t.step for t in told[:-1]] == sorted(t.step for t in told[:-1]) and told[-2].total == 3
+    told = []
+    for message in background.stream(job, threading.Event()):
+        told.append(message)
+        seen.set()
+    assert told == [*(background.Step(step, 3) for step in (1, 2, 3)), background.Finished("clip")]
 
 
 def test_a_stopped_job_ends_at_its_next_step():

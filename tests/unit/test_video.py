@@ -90,7 +90,11 @@ def test_odd_sides_and_wrong_arrays_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MindvizError, match="even sides"):
         video.write_mp4(tmp_path / "a.mp4", VideoClip(np.zeros((2, 15, 16, 3), np.uint8), 3.0))
     assert not list(tmp_path.iterdir())
-    for frames in (np.zeros((2, 16, 16, 3), np.float32), np.zeros((2, 16, 16), np.uint8), np.zeros((0, 16, 16, 3), np.uint8)):
+    for frames in (
+        np.zeros((2, 16, 16, 3), np.float32),
+        np.zeros((2, 16, 16), np.uint8),
+        np.zeros((0, 16, 16, 3), np.uint8),
+    ):
         with pytest.raises(MindvizError, match="uint8 frames"):
             VideoClip(frames, 3.0)
     with pytest.raises(MindvizError, match="positive frame rate"):

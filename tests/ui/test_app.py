@@ -1,0 +1,236 @@
+"""The app in a real browser: a scan is decoded, both films play, the cortex is drawn, nothing leaves the machine.
+
+Screenshots are left in ``out/screenshots/``. Without a browser the tests are skipped; where ``CI=true`` they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "assets" / "demo"
+SCREENSHOTS = ROOT / "out" / "screenshots"
+QUIET = ("disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+SOFTWARE_WEBGL = ("use-angle=swiftshader", "enable-unsafe-swiftshader", "ignore-gpu-blocklist")
+FLAGS = [f"--{flag}" for flag in ("no-sandbox", *QUIET, *SOFTWARE_WEBGL)]
+PATIENCE = 240_000  # ms; two cores may have other work
+
+pytestmark = pytest.mark.browser
+
+
+@dataclass(frozen=True)
+class App:
+    """A running app and the number of scans it shows."""
+
+    address: str
+    scans: int
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+    if not Path(path).exists():
+        told = f"no browser at {path} (Debian: apt-get install chromium)"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(told)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module", params=["tiny", "demo"])
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """app.py as a person starts it, on the tiny dataset and on the shipped one."""
+    if request.param == "tiny":
+        request.getfixturevalue("tiny_checkpoint")
+        data, scans = request.getfixturevalue("tiny_dataset"), 12
+    else:
+        data, scans = DEMO, 240
+        if not DEMO.is_dir():
+            pytest.skip(f"{DEMO} is not there")
+    log = tmp_path_factory.mktemp("app") / "log.txt"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "HOME": str(log.parent), "GRADIO_TEMP_DIR": str(log.parent / "gradio")}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "--data", str(data), "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_served(address, process, log)
+        yield App(address, scans)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert "Traceback" not in log.read_text()
+
+
+def wait_until_served(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urlopen(address, timeout=20) as reply:
+                assert reply.status == 200
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"the app did not answer: {log.read_text()}")
+
+
+@pytest.fixture
+def page(browser, app, request) -> Iterator[object]:
+    """A page at the app's address; requests to other hosts and errors in the console fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme="dark")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    outside, errors = [], []
+    context.on("request", lambda r: outside.append(r.url) if leaves(r.url) else None)
+    context.on("weberror", lambda e: errors.append(str(e.error)))
+    page.goto(app.address, wait_until="domcontentloaded")
+    page.wait_for_selector(".app-thumb")
+    yield page
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(SCREENSHOTS / f"{re.sub(r'[^a-z0-9]+', '-', request.node.name)}.png"))
+    context.close()
+    assert outside == []
+    assert errors == []
+
+
+def leaves(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme not in ("data", "blob", "about") and parts.hostname not in ("127.0.0.1", "localhost")
+
+
+def choose(page, scan: int) -> None:
+    page.click(f".app-thumb[data-scan='{scan}']")
+    page.wait_for_function("scan => document.querySelector('.app-strip-scan').textContent === `Scan ${scan}`", arg=scan)
+
+
+def decode(page) -> None:
+    page.click("#app-decode")
+    page.wait_for_selector(".app-screen[data-state=done]")
+
+
+PLAYING = """() => [...document.querySelectorAll('.app-player video')].every(
+    (v) => !v.paused && v.videoWidth > 0 && v.readyState >= 2 && !v.error)"""
+TIMES = "() => [...document.querySelectorAll('.app-player video')].map((v) => v.currentTime)"
+
+
+ADVANCED = f"before => ({TIMES})().every((time, i) => time !== before[i])"
+IN_STEP = f"() => {{ const [a, b] = ({TIMES})(); return a > 0.2 && Math.abs(a - b) < 0.1; }}"
+
+
+def test_a_scan_is_decoded_and_both_films_play_in_step(page, app):
+    choose(page, app.scans - 5)
+    decode(page)
+    page.wait_for_function(PLAYING)
+    before = page.evaluate(TIMES)
+    assert len(before) == 2
+    page.wait_for_function(ADVANCED, arg=before)
+    page.wait_for_function(IN_STEP)
+    assert page.inner_text(".app-caption")
+    assert "SSIM" in page.inner_text("#app-scores") and "guessing" in page.inner_text("#app-scores")
+    assert re.search(r"seed \d+ · \d+ steps", page.inner_text(".app-note"))
+
+
+def test_the_cortex_is_drawn_and_coloured_by_the_decoding(page, app):
+    page.wait_for_selector("#cortex canvas")
+    bare = colours(page)
+    assert len(bare) > 20, "the cortex was not drawn"
+    decode(page)
+    page.wait_for_function("() => document.querySelector('#cortex').innerText.includes('Attention received')")
+    page.wait_for_timeout(500)
+    assert colours(page) - bare, "the map did not change the picture"
+    assert "not importance" in page.inner_text("body")
+
+
+def colours(page) -> set[tuple[int, ...]]:
+    """The colours in a picture of the canvas."""
+    import io
+
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(page.locator("#cortex canvas").first.screenshot())).convert("RGB")
+    return {colour for _, colour in picture.getcolors(picture.width * picture.height)}
+
+
+def test_everything_simulated_says_so(page, app):
+    assert page.inner_text(".app-badge").lower() == "simulated"
+
+
+def test_a_decoding_can_be_stopped_and_another_scan_clears_it(page, app):
+    page.locator("#app-controls input[type=number]").nth(1).fill("100")
+    page.keyboard.press("Tab")
+    page.click("#app-decode")
+    page.wait_for_selector(".app-screen[data-state=working]")
+    page.click("#app-cancel")
+    page.wait_for_function("() => document.querySelector('.app-message').textContent.startsWith('Stopped')")
+    choose(page, 2)
+    page.wait_for_selector(".app-screen[data-state=empty]")
+    assert page.is_enabled("#app-decode")
+
+
+def test_bad_settings_are_told_in_a_sentence(page, app):
+    page.fill("#app-seed input", "")
+    page.keyboard.press("Tab")
+    page.click("#app-decode")
+    page.wait_for_selector(".app-screen[data-state=error]")
+    told = page.inner_text(".app-message")
+    assert "seed" in told and "Traceback" not in page.content()
+
+
+def test_the_page_fits_a_projector(page, app):
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    bottom = page.evaluate("() => document.querySelector('.app-players').getBoundingClientRect().bottom")
+    assert bottom <= 720, "both films must be seen without scrolling"
+
+
+@pytest.mark.parametrize("colours_of", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1440, 900)])
+def test_the_pictures_of_the_page(browser, app, width, height, colours_of, request):
+    """For people to look at: the page with a decoded scan, at two sizes, light and dark."""
+    if app.scans < 240:
+        pytest.skip("pictures are taken of the demo only")
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=colours_of)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(app.address)
+    choose(page, 24)
+    decode(page)
+    page.wait_for_function(PLAYING)
+    page.wait_for_timeout(1500)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    written = SCREENSHOTS / f"demo-{width}x{height}-{colours_of}.png"
+    page.screenshot(path=str(written))
+    context.close()
+    assert written.stat().st_size > 50_000
+
+
+def test_a_missing_checkpoint_is_one_sentence_at_the_command_line(tiny_dataset, tmp_path):
+    started = [sys.executable, "app.py", "--data", str(tiny_dataset), "--checkpoint", str(tmp_path / "none")]
+    done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE / 1000)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mindviz: ") and str(tmp_path / "none") in done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.strip().count("\n") == 0
