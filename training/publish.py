@@ -61,7 +61,7 @@ def publish(
     scheduler: dict[str, Any],
     latent_scale: float,
 ) -> Path:
-    """Write the dataset TARGET and in it TARGET/checkpoint; `earlier` holds the encoders of earlier stages, by stage and subject."""
+    """Write the dataset TARGET and in it TARGET/checkpoint; `earlier`: encoders by stage and subject."""
     info = CheckpointInfo(
         name=f"{dataset.name} model",
         image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],

@@ -1,4 +1,4 @@
-"""The training loop: exact resumption, refusal of another run's folder, and a clear stop at a loss that is not finite."""
+"""The training loop: exact resumption, refusal of another run's folder, a clear stop at a bad loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training scans and what is published of a dataset: a world in miniature, trained through every stage and published."""
+"""Training scans and what is published of a dataset."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_tiny_dataset
 
 from mindviz.checkpoint import save_arrays
 from mindviz.data import Dataset
@@ -16,8 +17,6 @@ from mindviz.types import MindvizError
 from training.corpus import from_dataset
 from training.publish import publish_data, scaled
 from training.scans import load_scans
-
-from conftest import write_tiny_dataset
 
 
 @pytest.fixture

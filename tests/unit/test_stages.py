@@ -131,7 +131,7 @@ def test_the_codecs_encoder_never_learns(corpus: Corpus) -> None:
 
 
 def test_shared_captions_count_as_matches() -> None:
-    """Without shared captions it is the plain symmetric cross-entropy; with them the optimum is reached by the shared row."""
+    """Without shared captions it is the plain symmetric cross-entropy; with them a shared row reaches the optimum."""
     generator = _generator()
     image = functional.normalize(torch.randn(6, 5, generator=generator), dim=1)
     text = functional.normalize(torch.randn(6, 5, generator=generator), dim=1)
