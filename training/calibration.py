@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -78,17 +79,18 @@ def _image_network() -> torch.nn.Module:
 class Parts:
     """Cleaned response, spontaneous activity and noise of the repeats of one run, at the candidates.
 
-    `response` is [V, time], `spontaneous` and `noise` [repeats, V, time]; noise of unit variance.
+    `response` is [V, time], `spontaneous` and `noise` [repeats, V, time], both for a strength of 1.
     """
 
     response: np.ndarray
     spontaneous: np.ndarray
     noise: np.ndarray
 
-    def repeats(self, sigma: float) -> list[np.ndarray]:
-        """The z-scored repeats at one noise level."""
+    def repeats(self, sigma: float, spontaneous: float) -> list[np.ndarray]:
+        """The z-scored repeats at one strength of noise and of spontaneous activity (`SubjectSpec`)."""
         pairs = zip(self.spontaneous, self.noise, strict=True)
-        return [cleaning.zscore(self.response + own + np.float32(sigma) * rest) for own, rest in pairs]
+        scale = np.float32(np.sqrt(spontaneous))
+        return [cleaning.zscore(self.response + scale * own + np.float32(sigma) * rest) for own, rest in pairs]
 
 
 def candidates(subject: Subject, least: float = 0.7) -> np.ndarray:
@@ -97,13 +99,15 @@ def candidates(subject: Subject, least: float = 0.7) -> np.ndarray:
 
 
 def simulate_parts(subject: Subject, run: str, features: Mapping[str, np.ndarray], repeats: int) -> Parts:
-    """One run of a subject at its candidates, in the parts that noise levels weigh."""
+    """One run of a subject at its candidates, in parts; with the very random numbers of `raw.simulate_run`."""
     here, kept = candidates(subject), cleaning.kept_volumes(245)
-    wanted = np.isin(np.arange(len(subject.driver)), here)
-    response = forward.responses(subject, features, 245, wanted=wanted)
-    generators = [subject.spec.rng("calibration", run, str(r)) for r in range(repeats)]
-    spontaneous = [cleaning.detrend(forward.spontaneous(g, subject, response)[here][:, kept]) for g in generators]
-    noise = [cleaning.detrend(forward.noise(g, 245, here)[:, kept]) for g in generators]
+    subject = dataclasses.replace(subject, spec=dataclasses.replace(subject.spec, spontaneous=1.0))
+    response = forward.responses(subject, features, 245)
+    spontaneous, noise = [], []
+    for repeat in range(1, repeats + 1):
+        rng = subject.spec.rng("noise", run, str(repeat))
+        noise.append(cleaning.detrend(forward.noise(rng, 245)[here][:, kept]))
+        spontaneous.append(cleaning.detrend(forward.spontaneous(rng, subject, response)[here][:, kept]))
     return Parts(cleaning.detrend(response[here][:, kept]), np.stack(spontaneous), np.stack(noise))
 
 
@@ -152,6 +156,7 @@ class Score:
     """What the ridge decoder reaches at one noise level."""
 
     sigma: float
+    spontaneous: float
     vertices: int
     significant: int
     averaged: float
@@ -167,6 +172,7 @@ def score(
     embeddings: Sequence[np.ndarray],
     shots: np.ndarray,
     sigma: float,
+    spontaneous: float,
     drivers: np.ndarray,
 ) -> Score:
     """Select vertices, fit and score at one noise level.
@@ -176,7 +182,7 @@ def score(
     """
     fisher, averages = [], []
     for parts in train:
-        first, second = parts.repeats(sigma)
+        first, second = parts.repeats(sigma, spontaneous)
         # Vertices that are no candidates count for Bonferroni all the same.
         others = cifti.NUM_CORTEX - len(first)
         fisher.append(np.pad(selection.fisher_z(first, second), (0, others)))
@@ -188,7 +194,7 @@ def score(
     def windows(bold: np.ndarray) -> np.ndarray:
         return spec.cut(np.ascontiguousarray(bold[columns].T)).reshape(bold.shape[1], -1)
 
-    repeats = test.repeats(sigma)
+    repeats = test.repeats(sigma, spontaneous)
     tests = [windows(np.mean(repeats, axis=0)), *(windows(r) for r in repeats[:3])]
     mean = np.concatenate(embeddings[:-1]).mean(0)
     embeddings = principal_components([e - mean for e in embeddings])
@@ -199,6 +205,7 @@ def score(
     counts = np.bincount(shots)
     return Score(
         sigma,
+        spontaneous,
         len(columns),
         int(chosen.significant.sum()),
         accuracy[0],
@@ -227,7 +234,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Score the ridge decoder of one simulated subject.")
     parser.add_argument("--subject", default="1")
     parser.add_argument("--sigma", type=float, nargs="*", default=[], help="noise levels to try, simulated in memory")
-    parser.add_argument("--spontaneous", type=float, help="instead of the recipe's")
+    parser.add_argument("--spontaneous", type=float, nargs="+", default=[1.6], help="strengths to try with each")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     return parser.parse_args()
 
@@ -243,16 +250,15 @@ def main() -> None:
         right = measure_prepared(Dataset.open(given.out / "data"), given.subject, embeddings)
         print(f"prepared dataset, subject {given.subject}: right shot {right:.3f}")
     spec = next(s for s in DEMO_SUBJECTS if s.name == given.subject)
-    if given.spontaneous is not None:
-        spec = dataclasses.replace(spec, spontaneous=given.spontaneous)
     if not given.sigma:
         return
     subject = drawn.subject(spec)
     parts = [simulate_parts(subject, n, drawn.features[n], expected_repeats(n)) for n in tqdm(recipe.films, "runs")]
     shots = clip_shots(read_json(given.out / "raw" / "stimuli" / f"{recipe.test[0]}.json")["shots"])
     driven = subject.driver[candidates(subject)]
-    for sigma in given.sigma:
-        result = score(parts[:-1], parts[-1], [embeddings[n] for n in recipe.films], shots, sigma, driven)
+    clips = [embeddings[n] for n in recipe.films]
+    for sigma, spontaneous in product(given.sigma, given.spontaneous):
+        result = score(parts[:-1], parts[-1], clips, shots, sigma, spontaneous, driven)
         print(dataclasses.asdict(result), flush=True)
 
 

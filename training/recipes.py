@@ -111,6 +111,6 @@ DEMO_STAGES = StagesRecipe(
     contrast_loop=LoopConfig(
         steps=900, batch_size=64, lr=2e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
-    inflate_loop=LoopConfig(steps=500, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
-    cotrain_loop=LoopConfig(steps=700, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
+    inflate_loop=LoopConfig(steps=350, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
+    cotrain_loop=LoopConfig(steps=450, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
 )

@@ -128,23 +128,19 @@ def _patches() -> np.ndarray:
     return maps / np.linalg.norm(maps, axis=1, keepdims=True)
 
 
-def noise(rng: np.random.Generator, volumes: int, vertices: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Noise of one run, unit variance but for the drift, float32 [V, volumes].
+def noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
+    """Noise of one run, unit variance but for the drift, float32 [59412, volumes].
 
     Spatially smooth autocorrelated noise, white noise, a fluctuation shared by each Yeo-17 network, and drift.
-
-    Parameters
-    ----------
-    vertices : cortical vertices to return; all by default. Other choices draw other numbers of the same distribution.
     """
     share = {name: np.float32(np.sqrt(value)) for name, value in NOISE_SHARES.items()}
     courses = autoregressive(rng.standard_normal((PATCHES, volumes), dtype=np.float32), _AUTOCORRELATION["patches"])
-    bold = _patches()[vertices] @ (share["patches"] * courses)
+    bold = _patches() @ (share["patches"] * courses)
     white = rng.standard_normal(bold.shape, dtype=np.float32)
     white *= share["white"]
     bold += white
-    bold += share["network"] * _network_noise(rng, volumes)[vertices]
-    bold += np.float32(DRIFT) * _drift(rng, volumes)[vertices]
+    bold += share["network"] * _network_noise(rng, volumes)
+    bold += np.float32(DRIFT) * _drift(rng, volumes)
     return bold
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import webbrowser
 
 import gradio as gr
 
@@ -46,10 +47,11 @@ def launch_page(page: gr.Blocks, host: str | None, port: int | None, open_browse
         If the port is taken.
     """
     try:
-        page.queue(default_concurrency_limit=4).launch(
+        _, address, _ = page.queue(default_concurrency_limit=4).launch(
             server_name=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
             server_port=port,
-            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
             theme=theme(),
             css=static("style.css"),
             footer_links=[],
@@ -60,3 +62,7 @@ def launch_page(page: gr.Blocks, host: str | None, port: int | None, open_browse
         )
     except OSError as error:
         raise MindvizError(f"the app could not be served: {error}") from error
+    print(f"mindviz runs at {address} (Ctrl+C ends it)", flush=True)
+    if open_browser:
+        webbrowser.open(address)
+    page.block_thread()

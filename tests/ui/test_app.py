@@ -62,7 +62,7 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     else:
         data, scans = DEMO, 240
         if not DEMO.is_dir():
-            pytest.skip(f"{DEMO} is not there")
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{DEMO} is not there")
     log = tmp_path_factory.mktemp("app") / "log.txt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -54,9 +54,8 @@ def test_repeats_weigh_the_noise_by_its_level():
     rng = np.random.default_rng(3)
     response, own, noise = rng.normal(size=(4, 50)), rng.normal(size=(2, 4, 50)), rng.normal(size=(2, 4, 50))
     parts = calibration.Parts(response, own, noise)
-    silent = calibration.Parts(response, np.zeros_like(own), noise)
-    assert np.allclose(parts.repeats(2.0)[1], cleaning.zscore(response + own[1] + 2 * noise[1]), atol=1e-6)
-    first, second = silent.repeats(0.0)
+    assert np.allclose(parts.repeats(2.0, 4.0)[1], cleaning.zscore(response + 2 * own[1] + 2 * noise[1]), atol=1e-6)
+    first, second = parts.repeats(0.0, 0.0)
     assert np.allclose(first, second)
 
 

@@ -1,0 +1,86 @@
+"""The shipped demo: what the README claims of it, checked on a sample of the test film."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindviz.data import Dataset
+from mindviz.decoder import Decoder
+from training.evaluate import film_shots
+from training.judge import dominant_shot, load_judge
+
+DEMO = Path(__file__).parents[2] / "assets" / "demo"
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return Dataset.open(DEMO)
+
+
+@pytest.fixture(scope="module")
+def decoder(dataset: Dataset) -> Decoder:
+    decoder = Decoder.load(DEMO / "checkpoint")
+    decoder.check(dataset)
+    return decoder
+
+
+def test_the_demo_is_small_and_says_that_it_is_simulated(dataset: Dataset, decoder: Decoder) -> None:
+    files = [p for p in DEMO.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) < 80 * MEGABYTE
+    assert not [p for p in files if p.suffix in (".bin", ".pth", ".pkl", ".npy")]
+    assert dataset.simulated and decoder.simulated
+    assert dataset.subjects == decoder.subjects == ("1", "2", "3")
+
+
+def test_there_are_240_windows_and_clips_of_each_subject(dataset: Dataset) -> None:
+    for subject in dataset.subjects:
+        windows = dataset.windows(subject, "test1")
+        assert len(windows) == 240 and np.isfinite(windows).all()
+    assert dataset.clip("test1", 239).frames.shape == (6, 64, 64, 3)
+    assert len(dataset.captions("test1", 239)) == 6 and dataset.shots("test1")
+
+
+def test_the_planted_truth_leaves_decoys_and_silent_cortex(dataset: Dataset) -> None:
+    for subject in dataset.subjects:
+        truth = dataset.truth(subject)
+        assert truth is not None and truth.noise_ceiling.shape == (59412,)
+        assert 0 <= truth.noise_ceiling.min() and truth.noise_ceiling.max() <= 1
+        silent = truth.noise_ceiling[truth.driver == 0]
+        assert len(silent) and not silent.any()
+
+
+@pytest.mark.slow
+def test_the_category_is_decoded_three_times_as_often_as_chance(dataset: Dataset, decoder: Decoder) -> None:
+    """Subject 1, 24 windows that show one shot each; the judge never met the decoder's films. 10 steps, to be quick."""
+    judge, shots = load_judge(DEMO / "judge"), film_shots(dataset, "test1")
+    whole = [k for k in range(235) if not dominant_shot(shots, 6 * k, 6 * k + 6)[1]]
+    chosen = whole[:: len(whole) // 24][:24]
+    truth = np.array(
+        [judge.config.categories.index(shots[dominant_shot(shots, 6 * k, 6 * k + 6)[0]].category) for k in chosen]
+    )
+    settings = replace(decoder.default_settings, num_inference_steps=10)
+    clips = np.stack(
+        [decoder.decode(dataset.window("1", "test1", k), settings, attention=False).clip.frames for k in chosen]
+    )
+    probabilities = judge.probabilities(clips)["category"]
+    right = float((probabilities.argmax(1) == truth).mean())
+    assert right >= 3 / len(judge.config.categories), f"{right:.2f} of the categories are right"
+
+    elsewhere = np.roll(np.arange(len(truth)), 7)
+    shuffled = float((probabilities.argmax(1)[elsewhere] == truth).mean())
+    assert shuffled < right
+
+
+@pytest.mark.slow
+def test_a_seed_is_a_video(dataset: Dataset, decoder: Decoder) -> None:
+    window = dataset.window("2", "test1", 30)
+    settings = replace(decoder.default_settings, num_inference_steps=3, seed=5)
+    first, again = decoder.decode(window, settings), decoder.decode(window, settings)
+    other = decoder.decode(window, replace(settings, seed=6))
+    assert np.array_equal(first.clip.frames, again.clip.frames)
+    assert not np.array_equal(first.clip.frames, other.clip.frames)
