@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mindviz.encoder import ContrastiveConfig, ContrastiveHead, EncoderConfig, FMRIEncoder, initialise_encoder
+from mindviz.types import MindvizError
+from training.ridge import RidgeFit, set_linear_path
 from training.scans import TrainingScans, augment
 
 
@@ -59,10 +61,20 @@ class EncoderWithHead(nn.Module):
         self.encoder = encoder
         self.head = ContrastiveHead(ContrastiveConfig(token_dim=encoder.config.token_dim, clip_dim=clip_dim))
 
-    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows (B, T, V) -> condition tokens (B, S, D), unit vectors in CLIP's space (B, E)."""
-        tokens = self.encoder(windows)
+    def forward(self, windows: Tensor, direct: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows (B, T, V), tokens of the linear path (B, S, D) or 0 -> all tokens, unit vectors in CLIP's space."""
+        tokens = self.encoder.attend(windows)[0] + direct
         return tokens, self.head(tokens)
+
+
+def direct_tokens(config: EncoderConfig, ridge: RidgeFit | None, count: int) -> Tensor:
+    """What the linear path says of each training window when fitted without it, (N, S, D); 0 where there is none."""
+    if (ridge is None) != (config.linear_rank == 0):
+        found = "none" if ridge is None else "one"
+        raise MindvizError(
+            f"expected a ridge fit where linear_rank is above 0; it is {config.linear_rank}, found {found}"
+        )
+    return torch.zeros(count, 1, 1) if ridge is None else ridge.unseen
 
 
 class ContrastTask:
@@ -77,10 +89,14 @@ class ContrastTask:
         targets: Targets,
         contrast: ContrastConfig,
         masked_state: dict[str, Tensor] | None = None,
+        ridge: RidgeFit | None = None,
     ) -> None:
         encoder = FMRIEncoder(config)
         if masked_state is not None:
             initialise_encoder(encoder, masked_state)
+        if ridge is not None:
+            set_linear_path(encoder, ridge)
+        self.direct = direct_tokens(config, ridge, len(scans))
         self.config, self.scans, self.targets, self.contrast = config, scans, targets, contrast
         self.module = EncoderWithHead(encoder, targets.image.shape[1])
 
@@ -98,7 +114,7 @@ class ContrastTask:
         c = self.contrast
         windows = augment(self.scans.windows[indices], self.config.patch_size, c.drop, c.noise, generator)
         image, text, wanted = self.targets.of(self.scans.first_frame[indices], self.scans.clip_frames, generator)
-        tokens, embedding = model(windows)
+        tokens, embedding = model(windows, self.direct[indices])
         head = self.module.head
         contrast = head.loss(tokens, image, text)
         distance = functional.mse_loss(tokens, wanted)

@@ -15,9 +15,11 @@ from torch.nn import functional
 
 from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder
+from training.contrast import direct_tokens
 from training.image import Noising
 from training.inflate import freeze_all_but_attention
 from training.latents import LatentCorpus
+from training.ridge import RidgeFit
 from training.scans import TrainingScans, augment
 
 
@@ -30,12 +32,21 @@ class FullModel(nn.Module):
         self.unet = unet
 
     def forward(
-        self, subject: str, windows: Tensor, negative: Tensor, dropped: Tensor, noisy: Tensor, timesteps: Tensor
+        self,
+        subject: str,
+        windows: Tensor,
+        direct: Tensor,
+        negative: Tensor,
+        dropped: Tensor,
+        noisy: Tensor,
+        timesteps: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """One subject's windows (B, T, V), its mean scan (T, V), which samples to drop (B,) -> (answer, tokens)."""
-        both = self.encoders[subject](torch.cat([windows, negative[None]]))
-        tokens = torch.where(dropped[:, None, None], both[-1], both[:-1])
-        return self.unet(noisy, timesteps, tokens), both[:-1]
+        """One subject's windows (B, T, V) and what its linear path says of them when fitted without them (B, S, D) or
+        0, its mean scan (T, V), which samples to drop (B,), noisy latents and timesteps -> (answer, tokens)."""
+        encoder = self.encoders[subject]
+        tokens = encoder.attend(windows)[0] + direct
+        given = torch.where(dropped[:, None, None], encoder(negative[None]), tokens)
+        return self.unet(noisy, timesteps, given), tokens
 
 
 class CotrainTask:
@@ -54,6 +65,7 @@ class CotrainTask:
         scans: dict[str, TrainingScans],
         corpus: LatentCorpus,
         scheduler: dict[str, Any],
+        ridge: dict[str, RidgeFit] | None = None,
         dropout: float = 0.1,
         noise: float = 0.3,
         patch_drop: float = 0.2,
@@ -65,6 +77,7 @@ class CotrainTask:
         self.scans, self.corpus, self.scheduler = scans, corpus, scheduler
         self.options = {"dropout": dropout, "noise": noise, "patch_drop": patch_drop, "token_weight": token_weight}
         self.noising = Noising(scheduler)
+        self.direct = {s: direct_tokens(c, (ridge or {}).get(s), len(scans[s])) for s, c in self.configs.items()}
         self.negatives = {s: torch.from_numpy(scan.data.negative) for s, scan in scans.items()}
 
     def __len__(self) -> int:
@@ -88,7 +101,9 @@ class CotrainTask:
         starts = scans.first_frame[rows]
         noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
         dropped = torch.rand(len(rows), generator=generator) < o["dropout"]
-        answer, tokens = model(subject, windows, self.negatives[subject], dropped, noisy, timesteps)
+        answer, tokens = model(
+            subject, windows, self.direct[subject][rows], self.negatives[subject], dropped, noisy, timesteps
+        )
         middle = starts + scans.clip_frames // 2
         distance = functional.mse_loss(tokens, self.corpus.tokens_of(middle))
         error = functional.mse_loss(answer, target)

@@ -35,6 +35,7 @@ from training.mask import MaskTask
 from training.pca_codec import begin_at_components
 from training.publish import publish
 from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, FoundationRecipe, StagesRecipe
+from training.ridge import RidgeFit, caption_targets, fit_ridge
 from training.scans import TrainingScans, load_scans
 from training.world import WorldRecipe, make_world
 
@@ -90,7 +91,8 @@ class Demo:
     def image(self) -> UNet2DConditionModel:
         torch.manual_seed(SEED)
         task = ImageTask(self.foundation.unet, self.latents, self.foundation.scheduler)
-        train(task, self.foundation.image_loop, self.out / "image")
+        for i, loop in enumerate(self.foundation.image_loops):
+            train(task, loop, self.out / f"image{i or ''}")
         return task.module
 
     # ------------------------------------------------------------------ the paper's stages
@@ -123,13 +125,29 @@ class Demo:
         return self.corpus.pixels(np.arange(first, min(first + 2048, len(self.corpus.frames))))
 
     @cached_property
+    def ridge(self) -> dict[str, RidgeFit]:
+        """For each subject, the linear path of its encoder."""
+        fits = {}
+        for subject, scans in self.scans.items():
+            targets = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
+            fits[subject] = fit = fit_ridge(scans.windows, targets, self.stages.encoder.linear_rank)
+            print(
+                f"ridge, subject {subject}: penalty {fit.penalty:g}, squared error on unseen runs {fit.error:.3f}, "
+                f"of the mean {fit.baseline:.3f}",
+                flush=True,
+            )
+        return fits
+
+    @cached_property
     def contrasted(self) -> dict[str, FMRIEncoder]:
         """For each subject, its encoder after contrastive learning."""
         encoders = {}
         for subject, scans in self.scans.items():
             torch.manual_seed(SEED)
             config = self.stages.encoder_for(scans.windows.shape[2])
-            task = ContrastTask(config, scans, self.targets, self.stages.contrast, self.masked[subject])
+            task = ContrastTask(
+                config, scans, self.targets, self.stages.contrast, self.masked[subject], self.ridge[subject]
+            )
             train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
             encoders[subject] = task.module.encoder
         return encoders
@@ -146,7 +164,7 @@ class Demo:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
         torch.manual_seed(SEED)
         encoders = {s: _copy(e) for s, e in self.contrasted.items()}
-        task = CotrainTask(encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler)
+        task = CotrainTask(encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler, self.ridge)
         train(task, self.stages.cotrain_loop, self.out / "cotrain")
         return encoders, task.module.unet
 

@@ -22,7 +22,7 @@ class FoundationRecipe:
     clip_loop: LoopConfig
     unet: UNetConfig
     scheduler: dict[str, Any]
-    image_loop: LoopConfig
+    image_loops: tuple[LoopConfig, ...]
 
 
 DEMO_FOUNDATION = FoundationRecipe(
@@ -36,7 +36,7 @@ DEMO_FOUNDATION = FoundationRecipe(
         scaling_factor=1.0,
     ),
     codec_loop=LoopConfig(
-        steps=1200, batch_size=32, lr=1e-3, weight_decay=0.0, warmup=50, ema_decay=0.99, save_every=300
+        steps=1000, batch_size=32, lr=1e-4, weight_decay=0.0, warmup=100, ema_decay=0.99, save_every=250
     ),
     clip=ClipConfig(patch_size=16, vision_width=128, vision_layers=3, vision_head_width=32, text_layers=2),
     clip_loop=LoopConfig(steps=1200, batch_size=96, lr=1e-3, weight_decay=0.05, warmup=100, save_every=500),
@@ -64,8 +64,9 @@ DEMO_FOUNDATION = FoundationRecipe(
         "set_alpha_to_one": True,
         "steps_offset": 0,
     },
-    image_loop=LoopConfig(
-        steps=3000, batch_size=32, lr=4e-4, weight_decay=0.01, warmup=150, ema_decay=0.997, save_every=250
+    image_loops=(
+        LoopConfig(steps=3000, batch_size=32, lr=4e-4, weight_decay=0.01, warmup=150, ema_decay=0.997, save_every=250),
+        LoopConfig(steps=800, batch_size=32, lr=2.5e-4, weight_decay=0.01, warmup=50, ema_decay=0.995, seed=1),
     ),
 )
 
@@ -88,7 +89,7 @@ class StagesRecipe:
 
     def masked_for(self, num_voxels: int) -> MaskedConfig:
         """The masked model's configuration for a subject with `num_voxels` voxels."""
-        return replace(self.mask_decoder, encoder=self.encoder_for(num_voxels))
+        return replace(self.mask_decoder, encoder=replace(self.encoder_for(num_voxels), linear_rank=0))
 
 
 _DEMO_ENCODER = EncoderConfig(
@@ -101,6 +102,7 @@ _DEMO_ENCODER = EncoderConfig(
     token_dim=128,
     patch_embedding="per_patch",
     dropout=0.1,
+    linear_rank=128,
 )
 
 DEMO_STAGES = StagesRecipe(
@@ -109,8 +111,8 @@ DEMO_STAGES = StagesRecipe(
     mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),
     contrast=ContrastConfig(),
     contrast_loop=LoopConfig(
-        steps=900, batch_size=64, lr=2e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
+        steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
-    inflate_loop=LoopConfig(steps=350, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
-    cotrain_loop=LoopConfig(steps=450, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
+    inflate_loop=LoopConfig(steps=200, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
+    cotrain_loop=LoopConfig(steps=400, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..types import MindvizError
 from .config import EncoderConfig
-from .layers import Block, PerPatchEmbedding, SharedPatchEmbedding, TokenHead, initialise, sincos_positions
+from .layers import Block, LinearPath, PerPatchEmbedding, SharedPatchEmbedding, TokenHead, initialise, sincos_positions
 
 
 class AttentionTensors(NamedTuple):
@@ -45,10 +45,10 @@ class FMRIEncoder(nn.Module):
         )
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
         self.apply(initialise)
-        if config.linear_path:
-            self.linear = nn.Linear(config.window_size * config.num_voxels, config.num_tokens * config.token_dim)
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
+        if config.linear_rank:
+            self.linear = LinearPath(
+                config.window_size * config.num_voxels, config.linear_rank, config.num_tokens, config.token_dim
+            )
 
     def forward(self, bold: Tensor) -> Tensor:
         """Condition tokens (B, S, D) of normalised windows (B, T, V)."""
@@ -56,13 +56,14 @@ class FMRIEncoder(nn.Module):
 
     def encode(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
         """Tokens, and in the same pass the attention of each layer if asked for (else an empty list)."""
+        tokens, maps = self.attend(bold, attention)
+        return (tokens + self.linear(bold) if self.config.linear_rank else tokens), maps
+
+    def attend(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
+        """What the transformer alone gives: all of the tokens, unless a linear path stands beside it."""
         self._check(bold)
         x, maps = self.features(bold, attention)
-        tokens = self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size))
-        if self.config.linear_path:
-            direct = self.linear(rearrange(bold, "b t v -> b (t v)"))
-            tokens = tokens + rearrange(direct, "b (s d) -> b s d", s=self.config.num_tokens)
-        return tokens, maps
+        return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
 
     def features(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
         """The normed output of the last block, (B T, P, D), and the attention of each layer."""

@@ -53,7 +53,11 @@ def _pyramid() -> moten.pyramids.MotionEnergyPyramid:
 
 
 def tuning() -> PyramidTuning:
-    """The tuning of every filter of the pyramid."""
+    """The tuning of every filter of the pyramid.
+
+    pymoten's directions are those that a pattern comes from (0 answers to a grating that drifts to the left), because
+    it convolves the frames with its filters.
+    """
     p = _pyramid().parameters
     return PyramidTuning(p["centerh"], p["centerv"], p["direction"], p["spatial_freq"], p["temporal_freq"])
 

@@ -26,7 +26,7 @@ SCREENSHOTS = ROOT / "out" / "screenshots"
 QUIET = ("disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
 SOFTWARE_WEBGL = ("use-angle=swiftshader", "enable-unsafe-swiftshader", "ignore-gpu-blocklist")
 FLAGS = [f"--{flag}" for flag in ("no-sandbox", *QUIET, *SOFTWARE_WEBGL)]
-PATIENCE = 240_000  # ms; two cores may have other work
+PATIENCE = 400_000  # ms; two cores may have other work
 
 pytestmark = pytest.mark.browser
 

@@ -64,7 +64,7 @@ def test_published_padding_takes_scans_that_are_padded_already() -> None:
         SMALL,
         replace(SMALL, use_temporal=False),
         replace(SMALL, window_size=1, use_norm=True, mlp_ratio=2.5),
-        replace(SMALL, patch_embedding="per_patch", linear_path=True, padding="published"),
+        replace(SMALL, patch_embedding="per_patch", linear_rank=3, padding="published"),
     ],
     ids=["plain", "no temporal", "one scan, norm", "per patch, linear"],
 )
@@ -95,11 +95,11 @@ def test_shared_and_own_patch_weights() -> None:
 
 
 def test_the_linear_path_starts_at_zero_and_learns() -> None:
-    encoder = FMRIEncoder(replace(SMALL, linear_path=True))
+    encoder = FMRIEncoder(replace(SMALL, linear_rank=3))
     bold = torch.randn(4, 2, 70)
     with_path = encoder(bold)
     with_path.square().sum().backward()
-    assert encoder.linear.weight.grad.abs().max() > 0
+    assert encoder.linear.out.weight.grad.abs().max() > 0
     assert torch.equal(encoder.proj_head(encoder.features(bold)[0].reshape(4, 10, 16)), with_path)
 
 
