@@ -146,8 +146,8 @@ class SamplingSettings:
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
     """
 
-    num_inference_steps: int = 20
-    guidance_scale: float = 4.0
+    num_inference_steps: int = 15
+    guidance_scale: float = 5.0
     seed: int = 0
     num_frames: int = 6
     negative: str = "training"

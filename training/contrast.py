@@ -91,12 +91,12 @@ class ContrastTask:
         masked_state: dict[str, Tensor] | None = None,
         ridge: RidgeFit | None = None,
     ) -> None:
+        self.direct = direct_tokens(config, ridge, len(scans))
         encoder = FMRIEncoder(config)
         if masked_state is not None:
             initialise_encoder(encoder, masked_state)
         if ridge is not None:
             set_linear_path(encoder, ridge)
-        self.direct = direct_tokens(config, ridge, len(scans))
         self.config, self.scans, self.targets, self.contrast = config, scans, targets, contrast
         self.module = EncoderWithHead(encoder, targets.image.shape[1])
 

@@ -44,6 +44,7 @@ class FullModel(nn.Module):
         """One subject's windows (B, T, V) and what its linear path says of them when fitted without them (B, S, D) or
         0, its mean scan (T, V), which samples to drop (B,), noisy latents and timesteps -> (answer, tokens)."""
         encoder = self.encoders[subject]
+        assert isinstance(encoder, FMRIEncoder)
         tokens = encoder.attend(windows)[0] + direct
         given = torch.where(dropped[:, None, None], encoder(negative[None]), tokens)
         return self.unet(noisy, timesteps, given), tokens

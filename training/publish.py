@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from mindviz import __version__
 from mindviz.checkpoint import atomic_folder, read_json, write_json
 from mindviz.data import Dataset
@@ -42,6 +46,25 @@ def publish_data(dataset: Dataset, target: Path) -> Path:
     return target
 
 
+@torch.inference_mode()
+def attention_share(encoder: FMRIEncoder, windows: Tensor) -> float:
+    """How much of what tells the tokens of different windows apart passes through the transformer, 0..1.
+
+    The variance over `windows` (N, T, V) of the transformer's part of the tokens, over that of both parts; 1 for an
+    encoder without a linear path.
+    """
+    attended = encoder.attend(windows)[0]
+    direct = encoder(windows) - attended
+    parts = [float((t - t.mean(0)).square().sum()) for t in (attended, direct)]
+    return parts[0] / sum(parts)
+
+
+def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
+    """All normalised test windows (N, T, V) of a subject."""
+    runs = [dataset.windows(scans.subject, run) for run in dataset.runs(scans.subject, "test")]
+    return torch.from_numpy((np.concatenate(runs) - scans.data.mean) / scans.data.std).float()
+
+
 def scaled(codec: LatentCodec, scale: float) -> LatentCodec:
     """The codec with the factor that brings its latents to a standard deviation of 1."""
     twin = LatentCodec.from_config(dataclasses.replace(codec.config, scaling_factor=scale))
@@ -62,6 +85,7 @@ def publish(
     latent_scale: float,
 ) -> Path:
     """Write the dataset TARGET and in it TARGET/checkpoint; `earlier`: encoders by stage and subject."""
+    shares = {s: round(attention_share(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
     info = CheckpointInfo(
         name=f"{dataset.name} model",
         image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],
@@ -72,7 +96,7 @@ def publish(
         lag=dataset.window_spec.lag,
         fps=dataset.info.fps,
         subjects=tuple(encoders),
-        provenance={"made_by": "python -m training.demo", "mindviz": __version__},
+        provenance={"made_by": "python -m training.demo", "mindviz": __version__, "attention_share": shares},
     )
     stages = {(subject, stage): e for stage, group in earlier.items() for subject, e in group.items()}
     data = {subject: scan.data for subject, scan in scans.items()}

@@ -66,7 +66,7 @@ DEMO_FOUNDATION = FoundationRecipe(
     },
     image_loops=(
         LoopConfig(steps=3000, batch_size=32, lr=4e-4, weight_decay=0.01, warmup=150, ema_decay=0.997, save_every=250),
-        LoopConfig(steps=800, batch_size=32, lr=2.5e-4, weight_decay=0.01, warmup=50, ema_decay=0.995, seed=1),
+        LoopConfig(steps=450, batch_size=32, lr=2.5e-4, weight_decay=0.01, warmup=30, ema_decay=0.99, seed=1),
     ),
 )
 
@@ -114,5 +114,5 @@ DEMO_STAGES = StagesRecipe(
         steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
     inflate_loop=LoopConfig(steps=200, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
-    cotrain_loop=LoopConfig(steps=400, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
+    cotrain_loop=LoopConfig(steps=320, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
 )

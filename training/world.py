@@ -35,8 +35,8 @@ VOLUMES = 245
 
 DEMO_SUBJECTS = (
     SubjectSpec("1", lag=0.0, noise=1.6, spontaneous=1.6),
-    SubjectSpec("2", lag=0.4, noise=1.6, spontaneous=2.3),
-    SubjectSpec("3", lag=-0.3, noise=1.5, spontaneous=1.1),
+    SubjectSpec("2", lag=0.4, noise=2.5, spontaneous=1.0),
+    SubjectSpec("3", lag=-0.3, noise=1.2, spontaneous=0.6),
 )
 
 
@@ -143,9 +143,13 @@ def make_runs(recipe: WorldRecipe, out: Path, discard_raw: bool, workers: int) -
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
     ):
         futures = {pool.submit(make_run, recipe, out, spec, run, discard_raw): run for spec, run in jobs}
-        for future in as_completed(futures):
-            future.result()
-            bar.update(expected_repeats(futures[future]))
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update(expected_repeats(futures[future]))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # or the other runs would be made before the error is shown
+            raise
 
 
 def _check_recipe(recipe: WorldRecipe, out: Path) -> None:

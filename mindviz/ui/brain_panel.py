@@ -9,7 +9,7 @@ import gradio as gr
 
 from mindviz.types import Decoded
 from mindviz.ui import viewer, views
-from mindviz.ui.workspace import ATTENTION_NOTE, Workspace
+from mindviz.ui.workspace import Workspace
 
 _HEIGHT = 240
 
@@ -30,7 +30,7 @@ def build(workspace: Workspace) -> BrainPanel:
         gr.HTML("<h2>Where the encoder looked</h2>", apply_default_css=False)
         layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", container=False, min_width=90)
         head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=90)
-    gr.HTML(f'<p class="app-fine">{ATTENTION_NOTE}</p>', apply_default_css=False)
+    gr.HTML(f'<p class="app-fine">{workspace.attention_note}</p>', apply_default_css=False)
     view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
     return BrainPanel(view, layer, head)
 

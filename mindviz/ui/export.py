@@ -8,7 +8,7 @@ from typing import Any
 
 from mindviz import __version__, brain, checkpoint, video
 from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip
-from mindviz.ui.workspace import ATTENTION_NOTE, Similarity, Workspace, resized
+from mindviz.ui.workspace import Similarity, Workspace, resized
 
 FILES = (
     "truth.mp4",
@@ -85,7 +85,7 @@ def result(workspace: Workspace, decoded: Decoded, attention: AttentionMap) -> d
             "head": attention.head,
             "stage": attention.stage,
             "mesh": dataset.mesh,
-            "note": ATTENTION_NOTE,
+            "note": workspace.attention_note,
         },
         "provenance": decoded.provenance,
     }

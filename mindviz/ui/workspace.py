@@ -61,6 +61,15 @@ class Workspace:
         return self.dataset.simulated or self.decoder.simulated
 
     @property
+    def attention_note(self) -> str:
+        """What an attention map does not say; with it, the share of this model's decoding that the attention carries."""
+        shares = self.decoder.info.provenance.get("attention_share", {}).values()
+        if not shares or min(shares) >= 1:
+            return ATTENTION_NOTE
+        most = f"{max(shares):.0%}" if max(shares) >= 0.01 else "under 1 %"
+        return f"{ATTENTION_NOTE} In this model a linear path beside the attention carries most: the attention {most}."
+
+    @property
     def tr(self) -> float:
         """Seconds of film for each scan."""
         return self.dataset.info.tr

@@ -49,7 +49,7 @@ def test_the_planted_truth_leaves_decoys_and_silent_cortex(dataset: Dataset) -> 
     for subject in dataset.subjects:
         truth = dataset.truth(subject)
         assert truth is not None and truth.noise_ceiling.shape == (59412,)
-        assert 0 <= truth.noise_ceiling.min() and truth.noise_ceiling.max() <= 1
+        assert truth.noise_ceiling.min() >= 0 and truth.noise_ceiling.max() <= 1
         silent = truth.noise_ceiling[truth.driver == 0]
         assert len(silent) and not silent.any()
 

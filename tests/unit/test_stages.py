@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from training.latents import LatentCorpus
 from training.mask import MaskTask
 from training.pca_codec import begin_at_components, patch_components
 from training.recipes import DEMO_FOUNDATION
+from training.ridge import caption_targets, fit_ridge
 from training.scans import TrainingScans, augment
 
 UNET = UNetConfig(
@@ -270,3 +273,42 @@ def test_augmentation_silences_whole_patches_and_keeps_the_mean() -> None:
     assert silent.mean() == pytest.approx(1, abs=0.02)
     noisy = augment(torch.zeros(500, 2, 20), 8, drop=0.0, noise=0.3, generator=_generator())
     assert noisy.std() == pytest.approx(0.3, abs=0.01)
+
+
+def test_the_ridge_path_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen() -> None:
+    from sklearn.linear_model import Ridge
+
+    generator = _generator()
+    windows = torch.randn(60, 2, 10, generator=generator).double()
+    wanted = torch.randn(20, 12, generator=generator).double()
+    targets = (windows.flatten(1) @ wanted + torch.randn(60, 12, generator=generator)).view(60, 4, 3)
+    windows = windows - windows.mean(0)
+    fit = fit_ridge(windows.float(), targets.float(), rank=12, folds=3)
+    x, y = windows.flatten(1).numpy(), targets.flatten(1).numpy()
+    oracle = Ridge(alpha=fit.penalty).fit(x, y)
+    found = windows.float().flatten(1) @ fit.into.T @ fit.out.T + fit.bias
+    np.testing.assert_allclose(found.numpy(), oracle.predict(x), atol=2e-3)
+    first = Ridge(alpha=fit.penalty, fit_intercept=False).fit(x[20:], y[20:] - y[20:].mean(0))
+    np.testing.assert_allclose(fit.unseen[:20].flatten(1).numpy(), first.predict(x[:20]) + y[20:].mean(0), atol=2e-3)
+    assert fit.error < fit.baseline
+    assert fit_ridge(windows.float(), targets.float(), rank=2, folds=3).out.shape == (12, 2)
+
+
+def test_an_encoder_gives_what_its_ridge_path_says_and_never_retrains_it(
+    scans: TrainingScans, latents: LatentCorpus
+) -> None:
+    torch.manual_seed(0)
+    config = replace(ENCODER, linear_rank=5)
+    fit = fit_ridge(scans.windows, caption_targets(scans, latents.tokens, latents.caption_index), rank=5)
+    generator = _generator()
+    targets = Targets(torch.randn(36, 6, generator=generator), torch.randn(4, 6), latents.tokens, latents.caption_index)
+    task = ContrastTask(config, scans, targets, ContrastConfig(), None, fit)
+    encoder = task.module.encoder.eval()
+    with torch.inference_mode():
+        direct = encoder(scans.windows) - encoder.attend(scans.windows)[0]
+    said = scans.windows.flatten(1) @ fit.into.T @ fit.out.T + fit.bias
+    torch.testing.assert_close(direct, said.view(24, 4, 8), atol=1e-4, rtol=1e-4)
+    task.loss(task.module, torch.arange(8), _generator())[0].backward()
+    assert encoder.linear.into.weight.grad is None and encoder.blocks[0].attn.qkv.weight.grad is not None
+    with pytest.raises(MindvizError, match="it is 0, found one"):
+        ContrastTask(ENCODER, scans, targets, ContrastConfig(), None, fit)
