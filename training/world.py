@@ -162,24 +162,35 @@ def _check_recipe(recipe: WorldRecipe, out: Path) -> None:
     write_json(path, content)
 
 
-def make_world(recipe: WorldRecipe, out: Path, discard_raw: bool = False, workers: int = 2) -> Path:
+def make_world(
+    recipe: WorldRecipe, out: Path, discard_raw: bool = False, workers: int = 2, only: Sequence[str] = ()
+) -> Path:
     """Make the whole demo world below `out`; returns the prepared dataset's folder.
 
     Parameters
     ----------
     discard_raw : delete each raw run (12 GB in all) once it has been prepared; the films stay.
     workers : processes; each needs about 1 GB.
+    only : subjects to make anew; the others stay as they are in the prepared dataset. All by default.
     """
     out = Path(out)
-    _check_recipe(recipe, out)
+    if not only:
+        _check_recipe(recipe, out)
     make_films(recipe, out)
     preparation = Preparation(out / "data", recipe.options)
     for film in tqdm(recipe.films, "stimuli"):
         preparation.add_stimulus(film, out / "raw" / "stimuli" / f"{film}.mp4")
-    make_runs(recipe, out, discard_raw, workers)
+    chosen_subjects = tuple(spec for spec in recipe.subjects if not only or spec.name in only)
+    for name in only:  # raw runs of an earlier recipe must not be taken for this one's
+        shutil.rmtree(out / "raw" / f"subject{name}", ignore_errors=True)
+    make_runs(dataclasses.replace(recipe, subjects=chosen_subjects), out, discard_raw, workers)
     for spec in recipe.subjects:
+        if spec not in chosen_subjects:
+            preparation.adopt_subject(spec.name)
+            continue
         chosen = preparation.finish_subject(spec.name, recipe.train, recipe.test)
         print(f"subject {spec.name}: {chosen.significant.sum()} reliable vertices, {len(chosen.vertices)} kept")
+    write_json(out / "recipe.json", dataclasses.asdict(recipe))
     return preparation.publish()
 
 
@@ -187,14 +198,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="subjects to make anew; the others stay")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--discard-raw", action="store_true", help="delete each raw run once it has been prepared")
     given = parser.parse_args(arguments)
     subjects = tuple(dataclasses.replace(s, seed=given.seed) for s in DEMO_SUBJECTS)
     try:
-        target = make_world(
-            WorldRecipe(seed=given.seed, subjects=subjects), given.out, given.discard_raw, given.workers
-        )
+        recipe = WorldRecipe(seed=given.seed, subjects=subjects)
+        target = make_world(recipe, given.out, given.discard_raw, given.workers, given.only)
     except MindvizError as error:
         raise SystemExit(f"error: {error}") from error
     print(f"prepared dataset: {target}")

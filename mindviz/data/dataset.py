@@ -61,7 +61,7 @@ class DatasetInfo:
         content = read_json(path)
         if content.get("format") != FORMAT:
             raise MindvizError(f"{path}: expected format {FORMAT}, found {content.get('format')!r}")
-        kinds = {"name": str, "simulated": bool, "mesh": str, "tr": (int, float), "fps": (int, float)}
+        kinds: dict[str, Any] = {"name": str, "simulated": bool, "mesh": str, "tr": (int, float), "fps": (int, float)}
         for key, kind in {**kinds, "window": dict, "subjects": dict, "stimuli": dict}.items():
             if not isinstance(content.get(key), kind):
                 raise MindvizError(f"{path}: expected {key!r} of another type, found {content.get(key)!r}")
@@ -272,10 +272,10 @@ def check_run(path: Path, arrays: Mapping[str, np.ndarray], cortex: int) -> tupl
     bad = ~np.isfinite(bold).all(axis=0)
     if bad.any():
         raise MindvizError(
-            f"{path}: expected finite values, found NaN or infinity in {bad.sum()} of {len(bad)} columns"
+            f"{path}: expected finite values, found NaN or infinity in {bad.sum()} of {bad.size} columns"
         )
     constant = (bold == bold[:1]).all(axis=0)
     if len(bold) > 1 and constant.any():
-        raise MindvizError(f"{path}: expected every column to vary, found {constant.sum()} constant of {len(constant)}")
+        raise MindvizError(f"{path}: expected every column to vary, found {constant.sum()} constant of {len(vertices)}")
     bold.flags.writeable = False
     return bold, vertices

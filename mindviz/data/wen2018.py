@@ -210,6 +210,14 @@ class Preparation:
         self._subjects[subject] = {"train": list(train), "test": list(test)}
         return chosen
 
+    def adopt_subject(self, subject: str) -> None:
+        """Take a subject as it is from the published target, so that others can be made anew beside it."""
+        splits = read_json(self.target / "dataset.json")["subjects"].get(subject)
+        if splits is None:
+            raise MindvizError(f"{self.target / 'dataset.json'}: expected subject {subject}, found no such subject")
+        shutil.copytree(self.target / f"subject{subject}", self.folder / f"subject{subject}", dirs_exist_ok=True)
+        self._subjects[subject] = splits
+
     @staticmethod
     def _write_run(path: Path, cortex: np.ndarray, vertices: np.ndarray) -> None:
         save_arrays(path, {"bold": np.ascontiguousarray(cortex[vertices].T), "vertices": vertices.astype(np.int32)})

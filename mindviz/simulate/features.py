@@ -65,7 +65,7 @@ def tuning() -> PyramidTuning:
 def motion_energy(frames: np.ndarray) -> np.ndarray:
     """Log-compressed responses of pymoten's pyramid to the luminance: uint8 [N, H, W, 3] -> float32 [N, filters]."""
     small = np.stack([cv2.resize(f, (PIXELS, PIXELS), interpolation=cv2.INTER_AREA) for f in frames])
-    luminance = (small.astype(np.float32) / 255 @ np.float32([0.2126, 0.7152, 0.0722])) * 100
+    luminance = (small.astype(np.float32) / 255 @ np.array([0.2126, 0.7152, 0.0722], np.float32)) * 100
     with contextlib.redirect_stderr(io.StringIO()):  # pymoten draws a progress bar for every film
         return np.asarray(_pyramid().project_stimulus(luminance), np.float32)
 
@@ -195,7 +195,7 @@ def film_features(film: Film, meanings: Meanings, seed: int) -> dict[str, np.nda
     """Everything that can drive a vertex: driver name (`areas.DRIVERS`) -> float32 [frames, features]."""
     energy = motion_energy(film.frames)
     objects = meanings.objects[[object_phrase(s.object, s.category) for s in film.shots]]
-    animate = np.float32([[is_animate(s.category)] for s in film.shots])
+    animate = np.array([[is_animate(s.category)] for s in film.shots], np.float32)
     captions = meanings.captions[[s.caption for s in film.shots]]
     story = gaussian_filter1d(_by_frame(film, captions), STORY_SECONDS * film.fps, axis=0)
     return {

@@ -27,9 +27,9 @@ def build(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
     depth, heads = workspace.layers_and_heads(workspace.subjects[0])
     with gr.Row(elem_id="app-brain-choices"):
-        gr.HTML("<h2>Where the encoder looked</h2>", apply_default_css=False)
-        layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", container=False, min_width=90)
-        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=90)
+        gr.HTML("<h2>Encoder attention</h2>", apply_default_css=False)
+        layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", container=False, min_width=112)
+        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=112)
     gr.HTML(f'<p class="app-fine">{workspace.attention_note}</p>', apply_default_css=False)
     view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
     return BrainPanel(view, layer, head)

@@ -62,7 +62,7 @@ class Workspace:
 
     @property
     def attention_note(self) -> str:
-        """What an attention map does not say; with it, the share of this model's decoding that the attention carries."""
+        """What an attention map does not say, and the share of this model's decoding that the attention carries."""
         shares = self.decoder.info.provenance.get("attention_share", {}).values()
         if not shares or min(shares) >= 1:
             return ATTENTION_NOTE
