@@ -147,7 +147,7 @@ class SamplingSettings:
     """
 
     num_inference_steps: int = 15
-    guidance_scale: float = 5.0
+    guidance_scale: float = 4.0
     seed: int = 0
     num_frames: int = 6
     negative: str = "training"

@@ -29,12 +29,13 @@ from training.contrast import ContrastTask, Targets
 from training.cotrain import CotrainTask
 from training.image import ImageTask
 from training.inflate import InflateTask
+from training.judge import Judge, load_judge, train_judge
 from training.latents import LatentCorpus, build_latents
 from training.loop import train
 from training.mask import MaskTask
 from training.pca_codec import begin_at_components
 from training.publish import publish
-from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, FoundationRecipe, StagesRecipe
+from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
 from training.ridge import RidgeFit, caption_targets, fit_ridge
 from training.scans import TrainingScans, load_scans
 from training.world import WorldRecipe, make_world
@@ -170,13 +171,21 @@ class Demo:
 
     # ------------------------------------------------------------------ what is shipped
     @cached_property
+    def judge(self) -> Judge:
+        """An independent judge, trained on films of its own."""
+        home = self.out / "judge"
+        if not (home / "report.json").exists():
+            train_judge(home, JUDGE_FILMS, JUDGE_LOOP)
+        return load_judge(home)
+
+    @cached_property
     def published(self) -> Path:
         """Checkpoint and test data, as assets/demo ships them."""
         encoders, unet = self.cotrained
         masked = {s: self._masked_encoder(s) for s in self.scans}
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
-            unet, self.codec, self.clip, self.foundation.scheduler, self.latents.scale,
+            unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> FMRIEncoder:
@@ -203,6 +212,7 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "contrast": lambda d: d.contrasted,
     "inflate": lambda d: d.inflated,
     "cotrain": lambda d: d.cotrained,
+    "judge": lambda d: d.judge,
     "publish": lambda d: d.published,
 }
 

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from mindviz import __version__
-from mindviz.checkpoint import atomic_folder, read_json, write_json
+from mindviz.checkpoint import atomic_folder, read_json, save_module, write_json
 from mindviz.data import Dataset
 from mindviz.decoder import CheckpointInfo, write_checkpoint
 from mindviz.diffusion import LatentCodec, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel
 from mindviz.types import SamplingSettings
+from training.judge import Judge
 from training.scans import TrainingScans
 
 
@@ -65,6 +66,14 @@ def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
     return torch.from_numpy((np.concatenate(runs) - scans.data.mean) / scans.data.std).float()
 
 
+def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
+    """The encoder without its linear path, a tenth of the size: where the attention of an earlier stage is looked up."""
+    twin = FMRIEncoder(dataclasses.replace(encoder.config, linear_rank=0))
+    state = {name: value for name, value in encoder.state_dict().items() if not name.startswith("linear.")}
+    twin.load_state_dict(state)
+    return twin
+
+
 def scaled(codec: LatentCodec, scale: float) -> LatentCodec:
     """The codec with the factor that brings its latents to a standard deviation of 1."""
     twin = LatentCodec.from_config(dataclasses.replace(codec.config, scaling_factor=scale))
@@ -81,10 +90,11 @@ def publish(
     unet: VideoUNet,
     codec: LatentCodec,
     clip: ClipModel,
+    judge: Judge,
     scheduler: dict[str, Any],
     latent_scale: float,
 ) -> Path:
-    """Write the dataset TARGET and in it TARGET/checkpoint; `earlier`: encoders by stage and subject."""
+    """Write the dataset TARGET, in it TARGET/checkpoint and TARGET/judge; `earlier`: encoders by stage and subject."""
     shares = {s: round(attention_share(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
     info = CheckpointInfo(
         name=f"{dataset.name} model",
@@ -98,9 +108,10 @@ def publish(
         subjects=tuple(encoders),
         provenance={"made_by": "python -m training.demo", "mindviz": __version__, "attention_share": shares},
     )
-    stages = {(subject, stage): e for stage, group in earlier.items() for subject, e in group.items()}
+    stages = {(subject, stage): transformer_only(e) for stage, group in earlier.items() for subject, e in group.items()}
     data = {subject: scan.data for subject, scan in scans.items()}
     publish_data(dataset, target)
+    save_module(target / "judge", judge, judge.config, half=True)
     write_checkpoint(
         target / "checkpoint",
         info,

@@ -116,3 +116,6 @@ DEMO_STAGES = StagesRecipe(
     inflate_loop=LoopConfig(steps=200, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
     cotrain_loop=LoopConfig(steps=320, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
 )
+
+JUDGE_FILMS = 24
+JUDGE_LOOP = LoopConfig(steps=1200, batch_size=32, lr=2e-3, weight_decay=0.02)

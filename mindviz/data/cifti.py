@@ -20,6 +20,7 @@ _CIFTI_EXTENSION = 32
 _UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
     cifti2.Cifti2HeaderError,
     OSError,
     EOFError,

@@ -35,7 +35,7 @@ def _rows(run, repeat, volumes=245):
     shared = np.random.default_rng([run, 0]).normal(size=(len(PLANTED), volumes))
     own = np.random.default_rng([run, repeat]).normal(size=(len(PLANTED) + len(NOISY), volumes))
     drift = np.linspace(-1, 1, volumes) ** 3 * 300
-    planted = 10_000 + drift + 100 * shared + 5 * own[: len(PLANTED)]
+    planted = 10_000 + drift + 100 * shared + 2 * own[: len(PLANTED)]
     return dict(zip([*PLANTED, *NOISY], [*planted, *(9000 + 100 * own[len(PLANTED) :])], strict=True))
 
 
@@ -46,9 +46,9 @@ def _film(seed, seconds=480):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A raw folder of one subject: three training segments (seen twice) and one test run (ten times)."""
+    """A raw folder of one subject: four training segments (seen twice) and one test run (ten times)."""
     root = tmp_path_factory.mktemp("raw")
-    for number, run in enumerate(("seg1", "seg2", "seg10", "test1")):
+    for number, run in enumerate(("seg1", "seg2", "seg3", "seg10", "test1")):
         for repeat in range(1, wen2018.expected_repeats(run) + 1):
             write(wen2018.run_path(root, "1", run, repeat), _rows(number, repeat))
         video.write_mp4(root / "stimuli" / f"{run}.mp4", _film(number), lossless=True)
@@ -84,14 +84,14 @@ def test_a_raw_folder_becomes_a_dataset_of_its_reliable_vertices(whole, tmp_path
     steps = []
     target = prepare(whole, tmp_path / "out" / "data", options=OPTIONS, progress=lambda *s: steps.append(s))
     dataset = Dataset.open(target)
-    assert dataset.runs("1", "train") == ("seg1", "seg2", "seg10") and dataset.runs("1", "test") == ("test1",)
+    assert dataset.runs("1", "train") == ("seg1", "seg2", "seg3", "seg10") and dataset.runs("1", "test") == ("test1",)
     run = dataset.run("1", "test1")
     assert np.array_equal(run.vertices, PLANTED)
-    expected = np.mean([[_cleaned(3, r, v) for v in PLANTED] for r in range(1, 11)], axis=0)
+    expected = np.mean([[_cleaned(4, r, v) for v in PLANTED] for r in range(1, 11)], axis=0)
     assert run.bold.shape == (240, 5) and np.allclose(run.bold.T, expected, atol=5e-3)
-    assert np.array_equal(dataset.film("test1").frames, _film(3).frames)
+    assert np.array_equal(dataset.film("test1").frames, _film(4).frames)
     assert dataset.captions("test1", 239)[-1] == "frame 1439" and dataset.captions("seg1", 0) == ()
-    assert [s[0] for s in steps] == list(range(1, 21)) and {s[1] for s in steps} == {20}
+    assert [s[0] for s in steps] == list(range(1, 24)) and {s[1] for s in steps} == {23}
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["data"]
 
 
@@ -221,6 +221,22 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(whole, tmp_path):
 
 
 def test_runs_and_subjects_come_in_natural_order(whole):
-    assert wen2018.find_runs(whole, "1") == ("seg1", "seg2", "seg10", "test1")
+    assert wen2018.find_runs(whole, "1") == ("seg1", "seg2", "seg3", "seg10", "test1")
     assert wen2018.find_subjects(whole) == ("1",)
     assert cleaning.FIRST_VOLUMES == {245: 1, 246: 2}
+
+
+def test_a_subject_can_stay_while_others_are_made_anew(tmp_path):
+    splits = {"train": ["seg1"], "test": []}
+    run = tmp_path / "data" / "subject1" / "seg1.safetensors"
+    run.parent.mkdir(parents=True)
+    run.write_bytes(b"scans")
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"subjects": {"1": splits}}))
+    preparation = wen2018.Preparation(tmp_path / "data", OPTIONS)
+    with pytest.raises(MindvizError, match="expected subject 2, found no such subject"):
+        preparation.adopt_subject("2")
+    preparation.adopt_subject("1")
+    preparation.publish()
+    assert run.read_bytes() == b"scans"
+    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["subjects"] == {"1": splits}
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
