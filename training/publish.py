@@ -67,7 +67,7 @@ def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
 
 
 def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
-    """The encoder without its linear path, a tenth of the size: where the attention of an earlier stage is looked up."""
+    """The encoder without its linear path, a tenth of the size: it tells the attention of an earlier stage."""
     twin = FMRIEncoder(dataclasses.replace(encoder.config, linear_rank=0))
     state = {name: value for name, value in encoder.state_dict().items() if not name.startswith("linear.")}
     twin.load_state_dict(state)
