@@ -1,9 +1,11 @@
-// Two clips that play in step. Value: {truth, film, caption, note, state, message, progress}; the clips are data addresses,
-// state is 'empty', 'working', 'done' or 'error', progress 0..1.
+// Two clips that play in step. Value: {truth, film, caption, note, state, message, progress, ticket}; the clips are data
+// addresses, state is 'empty', 'working', 'done' or 'error', progress 0..1. The button triggers 'stop'. Values can arrive out
+// of order (a step of a decoding after the reply to what ended it): the one with the highest ticket was made last.
 const truth = element.querySelector('[data-side=truth] video');
 const decoded = element.querySelector('[data-side=decoded] video');
 const screen = element.querySelector('[data-side=decoded] .app-screen');
 let waiting = false;
+let latest = -1;
 const play = (video) => video.play().catch(() => {});
 
 function load(video, source) {
@@ -24,7 +26,9 @@ function begin() {
 
 function show() {
   const value = props.value;
-  if (!value) return;
+  if (!value || value.ticket < latest) return;
+  latest = value.ticket;
+  document.getElementById('app-decode')?.toggleAttribute('disabled', value.state === 'working');
   const changed = [load(truth, value.truth), load(decoded, value.film)].some(Boolean);
   element.querySelector('.app-caption').textContent = value.caption || '';
   element.querySelector('.app-note').textContent = value.note || '';
@@ -42,5 +46,6 @@ function show() {
   video.addEventListener('canplay', () => { if (waiting) begin(); });
   video.addEventListener('ended', () => { if (shown().every((one) => one.ended || one.error)) begin(); });
 });
+element.querySelector('.app-stop').addEventListener('click', () => trigger('stop'));
 watch('value', show);
 show();

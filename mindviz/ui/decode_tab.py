@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ _READY = "Press Decode: the scan is all the decoder will see."
 _UNKNOWN = "Decoding failed for a reason that mindviz does not know; the terminal it runs in shows the details."
 _NO_SCORE = "The similarity to what was shown appears here after decoding."
 
-Outcome = tuple[Any, ...]  # decoded, players, scores, decode button, stop button
+Outcome = tuple[Any, ...]  # decoded, players, scores
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Controls:
     steps: gr.Slider
     guidance: gr.Slider
     decode: gr.Button
-    cancel: gr.Button
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class DecodeTab:
             "film": None,
             "caption": self.workspace.caption(run, scan),
             "note": "",
+            "ticket": time.monotonic_ns(),
             "state": "empty",
             "message": _READY,
             "progress": 0.0,
@@ -77,20 +78,13 @@ class DecodeTab:
         return clip_address(self.workspace.dataset.clip(run, scan))
 
     def outcome(self, run: str, scan: int, decoded: Decoded | None = None, scores: str = "", **state: Any) -> Outcome:
-        """What every event returns: decoded, the players, the scores, and which of the two buttons can be pressed."""
-        busy = state.get("state") == "working"
-        return (
-            decoded,
-            self.truth(run, scan, **state),
-            scores or views.placeholder(_NO_SCORE),
-            gr.update(interactive=not busy),
-            gr.update(interactive=busy),
-        )
+        """What every event returns: decoded, the players, the scores."""
+        return decoded, self.truth(run, scan, **state), scores or views.placeholder(_NO_SCORE)
 
     def chosen(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
         """Another scan is looked at: what was being decoded is no longer wanted (unless it is this very scan)."""
         if self.jobs.stop(str(request.session_hash), unless=(subject, run, scan)):
-            return (gr.skip(),) * 5  # Decode was pressed before this reply; its own outcomes are on their way
+            return (gr.skip(),) * 3  # Decode was pressed before this reply; its own outcomes are on their way
         return self.outcome(run, scan)
 
     def stopped(self, run: str, scan: int, request: gr.Request) -> Outcome:
@@ -177,13 +171,12 @@ def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
     radio = gr.Radio(list(workspace.subjects), value=subject, label="Subject", elem_id="app-subject")
     dropdown = gr.Dropdown(list(runs), value=run, label="Film", visible=len(runs) > 1, elem_id="app-run")
     button = gr.Button("Decode", variant="primary", size="lg", elem_id="app-decode")
-    cancel = gr.Button("Stop", size="sm", interactive=False, elem_id="app-cancel")
     seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, elem_id="app-seed")
     most = max(100, defaults.num_inference_steps)
     steps = gr.Slider(1, most, defaults.num_inference_steps, step=1, label="Steps", buttons=[])
     strongest = max(15.0, defaults.guidance_scale)
     guidance = gr.Slider(0, strongest, defaults.guidance_scale, step=0.5, label="Guidance", buttons=[])
-    return Controls(radio, dropdown, seed, steps, guidance, button, cancel)
+    return Controls(radio, dropdown, seed, steps, guidance, button)
 
 
 def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> list[Any]:
@@ -201,17 +194,23 @@ def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> lis
         return (films, film, *tab.chosen(subject, run, scan, request))
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
-    outcome = [*results, c.decode, c.cancel]
+    players = results[1]
     settings = [c.subject, c.run, strip, c.seed, c.steps, c.guidance]
-    working = c.decode.click(tab.decode, settings, outcome, concurrency_limit=1, concurrency_id="decode", **quiet)
-    # Through the queue, not beside it: one session's replies then arrive in the order in which they were made, and what
-    # an ended decoding still had to say comes before the reply to what ended it. (`cancels=` would also end a decoding
-    # that was begun between a choice and its reply.)
-    now: dict[str, Any] = {"concurrency_limit": None, **quiet}
+    # `queue=False`: replies beside the queue. In the queue, gradio's page can lose the reply of an event that ends
+    # another one, when both end together; and `cancels=` would end a decoding begun between a choice and its reply.
+    now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **quiet}
     return [
-        working,
-        c.cancel.click(tab.stopped, [c.run, strip], outcome, **now),
-        strip.select(tab.chosen, [c.subject, c.run, strip], outcome, trigger_mode="multiple", **now),
-        c.run.input(other_run, [c.subject, c.run], [strip, *outcome], **now),
-        c.subject.input(other_subject, [c.subject, c.run, strip], [c.run, strip, *outcome], **now),
+        c.decode.click(
+            tab.decode,
+            settings,
+            results,
+            concurrency_limit=1,
+            concurrency_id="decode",
+            trigger_mode="multiple",
+            **quiet,
+        ),
+        players.stop(tab.stopped, [c.run, strip], results, **now),
+        strip.select(tab.chosen, [c.subject, c.run, strip], results, **now),
+        c.run.input(other_run, [c.subject, c.run], [strip, *results], **now),
+        c.subject.input(other_subject, [c.subject, c.run, strip], [c.run, strip, *results], **now),
     ]

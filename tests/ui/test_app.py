@@ -185,7 +185,7 @@ def test_a_decoding_can_be_stopped_and_another_scan_clears_it(page, app):
     page.keyboard.press("Tab")
     page.click("#app-decode")
     page.wait_for_selector(".app-screen[data-state=working]")
-    page.click("#app-cancel")
+    page.click(".app-stop")
     page.wait_for_function("() => document.querySelector('.app-message').textContent.startsWith('Stopped')")
     choose(page, 2)
     page.wait_for_selector(".app-screen[data-state=empty]")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import write_tiny_dataset
 
 from mindviz.checkpoint import save_arrays
 from mindviz.data import Dataset
@@ -20,9 +20,10 @@ from training.scans import load_scans
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, tiny_dataset: Path) -> Path:
     """The tiny dataset, whose run of either subject counts as training run too (film and scans copied as seg1)."""
-    home = write_tiny_dataset(tmp_path / "d")
+    home = tmp_path / "d"
+    shutil.copytree(tiny_dataset, home, ignore=shutil.ignore_patterns("checkpoint"))
     for suffix in (".mp4", ".json"):
         (home / "stimuli" / f"seg1{suffix}").write_bytes((home / "stimuli" / f"test1{suffix}").read_bytes())
     content = json.loads((home / "dataset.json").read_text())
