@@ -35,8 +35,8 @@ VOLUMES = 245
 
 DEMO_SUBJECTS = (
     SubjectSpec("1", lag=0.0, noise=1.6, spontaneous=1.6),
-    SubjectSpec("2", lag=0.4, noise=1.6, spontaneous=2.3),
-    SubjectSpec("3", lag=-0.3, noise=1.5, spontaneous=1.1),
+    SubjectSpec("2", lag=0.4, noise=2.5, spontaneous=1.0),
+    SubjectSpec("3", lag=-0.3, noise=1.2, spontaneous=0.6),
 )
 
 

@@ -55,25 +55,23 @@ def test_the_planted_truth_leaves_decoys_and_silent_cortex(dataset: Dataset) -> 
 
 
 @pytest.mark.slow
-def test_the_category_is_decoded_three_times_as_often_as_chance(dataset: Dataset, decoder: Decoder) -> None:
-    """Subject 1, 24 windows that show one shot each; the judge never met the decoder's films. 10 steps, to be quick."""
+def test_setting_and_category_are_decoded_far_above_chance(dataset: Dataset, decoder: Decoder) -> None:
+    """Subject 1, 48 windows that show one shot each; the judge never met the decoder's films.
+
+    The bounds lie well below what the README reports of all windows (setting 80 %, category 32 %; chance 12.5 %).
+    """
     judge, shots = load_judge(DEMO / "judge"), film_shots(dataset, "test1")
     whole = [k for k in range(235) if not dominant_shot(shots, 6 * k, 6 * k + 6)[1]]
-    chosen = whole[:: len(whole) // 24][:24]
-    truth = np.array(
-        [judge.config.categories.index(shots[dominant_shot(shots, 6 * k, 6 * k + 6)[0]].category) for k in chosen]
-    )
-    settings = replace(decoder.default_settings, num_inference_steps=10)
-    clips = np.stack(
-        [decoder.decode(dataset.window("1", "test1", k), settings, attention=False).clip.frames for k in chosen]
-    )
-    probabilities = judge.probabilities(clips)["category"]
-    right = float((probabilities.argmax(1) == truth).mean())
-    assert right >= 3 / len(judge.config.categories), f"{right:.2f} of the categories are right"
-
-    elsewhere = np.roll(np.arange(len(truth)), 7)
-    shuffled = float((probabilities.argmax(1)[elsewhere] == truth).mean())
-    assert shuffled < right
+    chosen = whole[:: len(whole) // 48][:48]
+    seen = [shots[dominant_shot(shots, 6 * k, 6 * k + 6)[0]] for k in chosen]
+    clips = np.stack([decoder.decode(dataset.window("1", "test1", k), attention=False).clip.frames for k in chosen])
+    answers, chance = judge.labels(clips), 1 / len(judge.config.categories)
+    for aspect, least in (("setting", 4 * chance), ("category", 2 * chance)):
+        truth = np.array([judge.config.classes(aspect).index(getattr(shot, aspect)) for shot in seen])
+        right = float((answers[aspect] == truth).mean())
+        wrong_order = [float((np.roll(answers[aspect], shift) == truth).mean()) for shift in range(4, 45)]
+        assert right >= least, f"{aspect}: {right:.2f} are right"
+        assert np.mean(wrong_order) < right / 1.5, f"{aspect}: shuffled clips reach {np.mean(wrong_order):.2f}"
 
 
 @pytest.mark.slow
