@@ -2,8 +2,7 @@
 
 import base64
 import json
-import os
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -12,23 +11,13 @@ from mindviz.brain import Projection, from_cortex, meshes, parcellations
 from mindviz.ui import viewer
 
 pytestmark = pytest.mark.browser
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 WEBGL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 LIMIT_MS = 60_000
 
 
 def _launch(playwright, flags):
     return playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-
-
-@pytest.fixture(scope="module")
-def playwright():
-    if not Path(CHROMIUM).exists():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
