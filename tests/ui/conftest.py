@@ -1,4 +1,4 @@
-"""One Playwright for all browser tests: two of its synchronous loops cannot live in one process."""
+"""Playwright for the browser tests, one at a time: two of its synchronous loops cannot live in one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[object]:
     """Playwright, once it is sure that there is a browser to drive; without one a skip, in CI a failure."""
     if not Path(CHROMIUM).exists():

@@ -38,7 +38,7 @@ class App:
     scans: int
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright, chromium) -> Iterator[object]:
     launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
     yield launched
