@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 # Before torch is imported: two cores are shared by the app under test, the browser and pytest.
@@ -87,30 +87,20 @@ def write_tiny_dataset(folder: Path) -> Path:
 
 
 def write_tiny_checkpoint(folder: Path, dataset_folder: Path) -> Path:
+    import tiny
     import torch
 
     from mindviz.data import Dataset
     from mindviz.decoder import CheckpointInfo, write_checkpoint
-    from mindviz.diffusion import LatentCodec, UNetConfig, VAEConfig, VideoUNet
+    from mindviz.diffusion import LatentCodec, VideoUNet
     from mindviz.encoder import EncoderConfig, FMRIEncoder
     from mindviz.encoder.subject import SubjectData
     from mindviz.types import SamplingSettings
 
     torch.manual_seed(0)
     dataset = Dataset.open(dataset_folder)
-    unet = VideoUNet(
-        UNetConfig(
-            sample_size=8,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            cross_attention_dim=32,
-            num_attention_heads=2,
-            norm_num_groups=4,
-        )
-    )
-    codec = LatentCodec.from_config(VAEConfig(block_out_channels=(16,), norm_num_groups=4, sample_size=8, patch_size=8))
+    unet = VideoUNet(replace(tiny.UNET, cross_attention_dim=32))
+    codec = LatentCodec.from_config(tiny.VAE)
     config = EncoderConfig(NUM_VOXELS, embed_dim=32, depth=2, num_heads=4, num_tokens=8, token_dim=32)
     zeros, ones = np.zeros(NUM_VOXELS, np.float32), np.ones(NUM_VOXELS, np.float32)
     data = {

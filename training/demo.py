@@ -92,8 +92,7 @@ class Demo:
     def image(self) -> UNet2DConditionModel:
         torch.manual_seed(SEED)
         task = ImageTask(self.foundation.unet, self.latents, self.foundation.scheduler)
-        for i, loop in enumerate(self.foundation.image_loops):
-            train(task, loop, self.out / f"image{i or ''}")
+        train(task, self.foundation.image_loop, self.out / "image")
         return task.module
 
     # ------------------------------------------------------------------ the paper's stages

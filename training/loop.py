@@ -11,14 +11,17 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -178,13 +181,14 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
         `folder` belongs to a run with another configuration; or a loss is not finite (names step and samples).
     """
     _claim(folder, task, config)
+    AcceleratorState._reset_state()  # one process trains several stages, and each may have another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
     )
     accelerator.init_trackers(task.name)
-    optimizer = torch.optim.AdamW(_parameter_groups(task.module, config.weight_decay), lr=config.lr)
+    optimizer = torch.optim.AdamW(_parameter_groups(task.module, config.weight_decay), lr=config.lr, fused=True)
     model, optimizer = accelerator.prepare(task.module, optimizer)
     progress = Progress()
     average = (
@@ -220,6 +224,13 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
     return task.module.eval()
 
 
+def _attention_kernel(accelerator: Accelerator) -> AbstractContextManager[None]:
+    """On a CPU in bfloat16, plain attention: torch's fused one took a third of a step there in its backward pass."""
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
+
+
 def _step(
     accelerator: Accelerator, task: Task, model: nn.Module, optimizer: Any, config: LoopConfig, step: int
 ) -> dict[str, float]:
@@ -231,7 +242,7 @@ def _step(
     for indices, part in parts:
         generator = step_generator(config.seed, step, part)
         torch.manual_seed(generator.initial_seed())  # dropout inside modules
-        with accelerator.autocast():
+        with accelerator.autocast(), _attention_kernel(accelerator):
             loss, figures = task.loss(model, indices, generator)
         if not torch.isfinite(loss):
             raise MindvizError(

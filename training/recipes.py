@@ -22,7 +22,7 @@ class FoundationRecipe:
     clip_loop: LoopConfig
     unet: UNetConfig
     scheduler: dict[str, Any]
-    image_loops: tuple[LoopConfig, ...]
+    image_loop: LoopConfig
 
 
 DEMO_FOUNDATION = FoundationRecipe(
@@ -44,9 +44,9 @@ DEMO_FOUNDATION = FoundationRecipe(
         sample_size=8,
         in_channels=32,
         out_channels=32,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(96, 192, 256),
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=(192, 192),
         layers_per_block=1,
         cross_attention_dim=128,
         num_attention_heads=4,
@@ -64,9 +64,14 @@ DEMO_FOUNDATION = FoundationRecipe(
         "set_alpha_to_one": True,
         "steps_offset": 0,
     },
-    image_loops=(
-        LoopConfig(steps=3000, batch_size=32, lr=4e-4, weight_decay=0.01, warmup=150, ema_decay=0.997, save_every=250),
-        LoopConfig(steps=450, batch_size=32, lr=2.5e-4, weight_decay=0.01, warmup=30, ema_decay=0.99, seed=1),
+    image_loop=LoopConfig(
+        steps=5000,
+        batch_size=32,
+        lr=5e-4,
+        warmup=200,
+        ema_decay=0.999,
+        mixed_precision="bf16",
+        save_every=1000,
     ),
 )
 
@@ -113,8 +118,12 @@ DEMO_STAGES = StagesRecipe(
     contrast_loop=LoopConfig(
         steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
-    inflate_loop=LoopConfig(steps=200, batch_size=6, lr=2e-4, warmup=50, ema_decay=0.99, save_every=100),
-    cotrain_loop=LoopConfig(steps=320, batch_size=6, lr=1e-4, warmup=50, ema_decay=0.99, save_every=100),
+    inflate_loop=LoopConfig(
+        steps=700, batch_size=8, lr=3e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+    ),
+    cotrain_loop=LoopConfig(
+        steps=1200, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+    ),
 )
 
 JUDGE_FILMS = 24

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from mindviz.checkpoint import load_arrays, save_arrays, write_json
@@ -15,8 +16,6 @@ from mindviz.data import Dataset
 from mindviz.decoder import SINGLE, CheckpointInfo, Decoder, SubjectData, write_checkpoint
 from mindviz.diffusion import (
     LatentCodec,
-    UNetConfig,
-    VAEConfig,
     VideoUNet,
     guided,
     initial_latents,
@@ -28,17 +27,8 @@ from mindviz.types import MindvizError, SamplingSettings, Window
 
 VOXELS = 40
 ENCODER = EncoderConfig(num_voxels=VOXELS, embed_dim=16, depth=2, num_heads=2, num_tokens=3, token_dim=8)
-UNET = UNetConfig(
-    sample_size=4,
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    block_out_channels=(8, 8),
-    layers_per_block=1,
-    cross_attention_dim=8,
-    num_attention_heads=2,
-    norm_num_groups=4,
-)
-VAE = VAEConfig(block_out_channels=(8,), norm_num_groups=4, patch_size=4)
+UNET = replace(tiny.UNET, sample_size=4, block_out_channels=(8, 8))
+VAE = replace(tiny.VAE, block_out_channels=(8,), sample_size=32, patch_size=4)
 SCHEDULE = {"_class_name": "DDIMScheduler", "clip_sample": False, "beta_schedule": "scaled_linear"}
 SETTINGS = SamplingSettings(num_inference_steps=3, guidance_scale=3.0, seed=1, num_frames=2)
 INFO = CheckpointInfo(

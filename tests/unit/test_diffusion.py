@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler
 
@@ -23,17 +25,13 @@ from mindviz.diffusion import (
 )
 from mindviz.types import MindvizError
 
-TINY = UNetConfig(
-    sample_size=8,
+TINY = replace(
+    tiny.UNET,
     in_channels=6,
     out_channels=6,
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     block_out_channels=(16, 32),
-    layers_per_block=1,
     cross_attention_dim=12,
     num_attention_heads=(2, 4),
-    norm_num_groups=4,
 )
 
 

@@ -2,16 +2,17 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from mindviz.checkpoint import load_arrays, save_arrays, save_module, write_json
 from mindviz.data import Dataset
 from mindviz.decoder import CheckpointInfo, Decoder, SubjectData, write_checkpoint
-from mindviz.diffusion import LatentCodec, UNetConfig, VAEConfig, VideoUNet
+from mindviz.diffusion import LatentCodec, VideoUNet
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.encoder.clip import ClipConfig, ClipModel
 from mindviz.metrics import ssim
@@ -62,19 +63,8 @@ def write_dataset(folder):
 
 def write_decoder(folder):
     torch.manual_seed(0)
-    unet = UNetConfig(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",),
-        block_out_channels=(16,),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        num_attention_heads=2,
-        norm_num_groups=4,
-    )
-    vae = VAEConfig(block_out_channels=(16,), norm_num_groups=4, sample_size=64, patch_size=8)
+    unet = replace(tiny.UNET, cross_attention_dim=16)
+    vae = replace(tiny.VAE, sample_size=64)
     encoder = EncoderConfig(VOXELS, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_tokens=8, token_dim=16)
     data = SubjectData(np.zeros(VOXELS), np.ones(VOXELS), np.zeros((2, VOXELS)), VERTICES)
     sampling = SamplingSettings(num_inference_steps=2, guidance_scale=2.0)

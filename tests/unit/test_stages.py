@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch.nn import functional
 
-from mindviz.diffusion import LatentCodec, UNetConfig, VAEConfig, VideoUNet, build_unet2d
+from mindviz.diffusion import LatentCodec, VAEConfig, VideoUNet, build_unet2d
 from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, SubjectData
 from mindviz.encoder.clip import ClipConfig, ClipModel
 from mindviz.types import MindvizError
@@ -27,18 +28,6 @@ from training.recipes import DEMO_FOUNDATION
 from training.ridge import caption_targets, fit_ridge
 from training.scans import TrainingScans, augment
 
-UNET = UNetConfig(
-    sample_size=8,
-    in_channels=4,
-    out_channels=4,
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    block_out_channels=(8, 16),
-    layers_per_block=1,
-    cross_attention_dim=8,
-    num_attention_heads=2,
-    norm_num_groups=4,
-)
 SCHEDULER = DEMO_FOUNDATION.scheduler
 ENCODER = EncoderConfig(
     num_voxels=40,
@@ -190,7 +179,7 @@ def test_conditions_are_dropped_at_the_stated_rate() -> None:
 
 def test_the_image_stage_learns(latents: LatentCorpus) -> None:
     torch.manual_seed(0)
-    task = ImageTask(UNET, latents, SCHEDULER)
+    task = ImageTask(tiny.UNET, latents, SCHEDULER)
     optimizer = torch.optim.Adam(task.module.parameters(), 3e-3)
     losses = []
     for _ in range(30):
@@ -204,7 +193,7 @@ def test_the_image_stage_learns(latents: LatentCorpus) -> None:
 
 def test_inflation_trains_attention_alone_and_begins_as_the_image_model(latents: LatentCorpus) -> None:
     torch.manual_seed(0)
-    image = build_unet2d(UNET).eval()
+    image = build_unet2d(tiny.UNET).eval()
     task = InflateTask(image, latents, SCHEDULER)
     frame, tokens = torch.randn(1, 4, 1, 8, 8), torch.randn(1, 4, 8)
     with torch.inference_mode():
@@ -252,7 +241,7 @@ def test_cotraining_moves_encoders_and_attention_but_no_convolution(
 ) -> None:
     torch.manual_seed(0)
     encoders = {"1": FMRIEncoder(ENCODER), "2": FMRIEncoder(ENCODER)}
-    unet = VideoUNet(UNET)
+    unet = VideoUNet(tiny.UNET)
     task = CotrainTask(encoders, unet, {"1": scans, "2": scans}, latents, SCHEDULER)
     moved = set()
     for step in range(6):
