@@ -29,7 +29,7 @@ from safetensors.torch import load_file as _load_torch
 from safetensors.torch import save_file as _save_torch
 from torch import Tensor, nn
 
-from .types import MindvizError
+from mindviz.types import MindvizError
 
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)

@@ -24,9 +24,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import __version__
-from .brain.attribution import attention_received, patches_to_voxels
-from .checkpoint import (
+from mindviz import __version__
+from mindviz.brain.attribution import attention_received, patches_to_voxels
+from mindviz.checkpoint import (
     CONFIG_FILE,
     atomic_folder,
     config_from_dict,
@@ -38,8 +38,8 @@ from .checkpoint import (
     save_module,
     write_json,
 )
-from .data import Dataset
-from .diffusion import (
+from mindviz.data import Dataset
+from mindviz.diffusion import (
     LatentCodec,
     Progress,
     UNetConfig,
@@ -50,8 +50,8 @@ from .diffusion import (
     make_scheduler,
     sample,
 )
-from .encoder import EncoderConfig, FMRIEncoder
-from .encoder.subject import (
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder.subject import (
     SINGLE,
     SubjectData,
     encoder_folder,
@@ -61,7 +61,16 @@ from .encoder.subject import (
     write_data,
     write_encoder,
 )
-from .types import AttentionMap, Decoded, Encoding, LayerAttention, MindvizError, SamplingSettings, VideoClip, Window
+from mindviz.types import (
+    AttentionMap,
+    Decoded,
+    Encoding,
+    LayerAttention,
+    MindvizError,
+    SamplingSettings,
+    VideoClip,
+    Window,
+)
 
 FORMAT = 1
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import __version__
-from .checkpoint import (
+from mindviz import __version__
+from mindviz.checkpoint import (
     CONFIG_FILE,
     empty,
     fingerprint,
@@ -27,8 +27,8 @@ from .checkpoint import (
     require_file,
     require_folder,
 )
-from .decoder import SINGLE, CheckpointInfo, Decoder, write_checkpoint
-from .diffusion import (
+from mindviz.decoder import SINGLE, CheckpointInfo, Decoder, write_checkpoint
+from mindviz.diffusion import (
     LatentCodec,
     UNetConfig,
     VAEConfig,
@@ -38,8 +38,8 @@ from .diffusion import (
     published_schedule,
     sample,
 )
-from .encoder import EncoderConfig, FMRIEncoder
-from .types import MindvizError
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.types import MindvizError
 
 TOLERANCE = 1e-4
 INPUTS = ("fmri", "fmri_negative", "timestep", "noisy_latents", "initial_latents")

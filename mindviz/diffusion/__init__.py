@@ -2,12 +2,12 @@
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from .codec import LatentCodec
-from .config import UNetConfig, VAEConfig
-from .guidance import Denoiser, guided
-from .parts import build_unet2d, build_vae, make_scheduler, published_schedule, unet_config
-from .sampling import Progress, initial_latents, sample
-from .video_unet import VideoUNet, attention_parameters
+from mindviz.diffusion.codec import LatentCodec
+from mindviz.diffusion.config import UNetConfig, VAEConfig
+from mindviz.diffusion.guidance import Denoiser, guided
+from mindviz.diffusion.parts import build_unet2d, build_vae, make_scheduler, published_schedule, unet_config
+from mindviz.diffusion.sampling import Progress, initial_latents, sample
+from mindviz.diffusion.video_unet import VideoUNet, attention_parameters
 
 __all__ = [
     "Denoiser",

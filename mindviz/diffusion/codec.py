@@ -8,8 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import VAEConfig
-from .parts import build_vae, vae_config
+from mindviz.diffusion.config import VAEConfig
+from mindviz.diffusion.parts import build_vae, vae_config
 
 
 class LatentCodec(nn.Module):

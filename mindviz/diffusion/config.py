@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import adopt_config
-from ..types import MindvizError
+from mindviz.checkpoint import adopt_config
+from mindviz.types import MindvizError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from ..checkpoint import config_from_dict
-from ..types import MindvizError
-from .config import UNetConfig, VAEConfig
+from mindviz.checkpoint import config_from_dict
+from mindviz.diffusion.config import UNetConfig, VAEConfig
+from mindviz.types import MindvizError
 
 
 def build_unet2d(config: UNetConfig) -> UNet2DConditionModel:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..types import MindvizError
-from .guidance import Denoiser
+from mindviz.diffusion.guidance import Denoiser
+from mindviz.types import MindvizError
 
 Progress = Callable[[int, int, Tensor], None]
 """(step, counted from 1; total; latents): the progress bar and the preview. It may raise, to cancel."""

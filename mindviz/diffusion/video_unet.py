@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..types import MindvizError
-from .config import UNetConfig
-from .parts import build_unet2d, unet_config
+from mindviz.diffusion.config import UNetConfig
+from mindviz.diffusion.parts import build_unet2d, unet_config
+from mindviz.types import MindvizError
 
 
 class Frames:

@@ -1,11 +1,11 @@
 """The fMRI encoder, the masked autoencoder around it, and the contrastive head."""
 
-from .config import EncoderConfig, MaskedConfig
-from .contrastive import ContrastiveConfig, ContrastiveHead, info_nce
-from .fmri_encoder import AttentionTensors, FMRIEncoder
-from .masked import Masked, MaskedAutoencoder, initialise_encoder
-from .patching import Padding, Patching
-from .subject import SubjectData
+from mindviz.encoder.config import EncoderConfig, MaskedConfig
+from mindviz.encoder.contrastive import ContrastiveConfig, ContrastiveHead, info_nce
+from mindviz.encoder.fmri_encoder import AttentionTensors, FMRIEncoder
+from mindviz.encoder.masked import Masked, MaskedAutoencoder, initialise_encoder
+from mindviz.encoder.patching import Padding, Patching
+from mindviz.encoder.subject import SubjectData
 
 __all__ = [
     "AttentionTensors",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..checkpoint import adopt_config
-from ..types import MindvizError
-from .patching import Padding, Patching
+from mindviz.checkpoint import adopt_config
+from mindviz.encoder.patching import Padding, Patching
+from mindviz.types import MindvizError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,17 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..types import MindvizError
-from .config import EncoderConfig
-from .layers import Block, LinearPath, PerPatchEmbedding, SharedPatchEmbedding, TokenHead, initialise, sincos_positions
+from mindviz.encoder.config import EncoderConfig
+from mindviz.encoder.layers import (
+    Block,
+    LinearPath,
+    PerPatchEmbedding,
+    SharedPatchEmbedding,
+    TokenHead,
+    initialise,
+    sincos_positions,
+)
+from mindviz.types import MindvizError
 
 
 class AttentionTensors(NamedTuple):

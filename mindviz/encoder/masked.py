@@ -8,10 +8,10 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from ..types import MindvizError
-from .config import MaskedConfig
-from .fmri_encoder import FMRIEncoder, make_patch_embedding
-from .layers import Block, initialise, sincos_positions
+from mindviz.encoder.config import MaskedConfig
+from mindviz.encoder.fmri_encoder import FMRIEncoder, make_patch_embedding
+from mindviz.encoder.layers import Block, initialise, sincos_positions
+from mindviz.types import MindvizError
 
 PREDICTION_HEAD = ("proj_head.", "linear.", "logit_scale")
 """Parts of an `FMRIEncoder` that masked modelling does not train."""

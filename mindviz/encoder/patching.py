@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..types import MindvizError
+from mindviz.types import MindvizError
 
 Padding = Literal["minimal", "published", "drop"]
 

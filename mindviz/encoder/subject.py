@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint import (
+from mindviz.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     empty,
@@ -20,9 +20,9 @@ from ..checkpoint import (
     save_arrays,
     save_module,
 )
-from ..types import MindvizError
-from .config import EncoderConfig
-from .fmri_encoder import FMRIEncoder
+from mindviz.encoder.config import EncoderConfig
+from mindviz.encoder.fmri_encoder import FMRIEncoder
+from mindviz.types import MindvizError
 
 SINGLE = ""
 """The name under which the only encoder of a single-subject checkpoint is known: it serves every subject."""
