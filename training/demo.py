@@ -36,7 +36,7 @@ from training.mask import MaskTask
 from training.pca_codec import begin_at_components
 from training.publish import publish
 from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
-from training.ridge import RidgeFit, caption_targets, fit_ridge
+from training.ridge import RidgeFit, caption_targets, kept_ridge
 from training.scans import TrainingScans, load_scans
 from training.world import WorldRecipe, make_world
 
@@ -130,7 +130,7 @@ class Demo:
         fits = {}
         for subject, scans in self.scans.items():
             targets = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
-            fits[subject] = fit = fit_ridge(scans.windows, targets, self.stages.encoder.linear_rank)
+            fits[subject] = fit = kept_ridge(self.out, scans, targets, self.stages.encoder.linear_rank)
             print(
                 f"ridge, subject {subject}: penalty {fit.penalty:g}, squared error on unseen runs {fit.error:.3f}, "
                 f"of the mean {fit.baseline:.3f}",

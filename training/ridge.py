@@ -7,11 +7,14 @@ trains beside it (the transformer, the generator) sees what it says of each run 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from mindviz.checkpoint import load_tensors, save_tensors
 from mindviz.encoder import FMRIEncoder
 from mindviz.types import MindvizError
 from training.scans import TrainingScans
@@ -86,6 +89,16 @@ def fit_ridge(windows: Tensor, targets: Tensor, rank: int, folds: int = 6) -> Ri
         error=float((unseen - y).square().mean()),
         baseline=float((y - bias).square().mean()),
     )
+
+
+def kept_ridge(cache: Path, scans: TrainingScans, targets: Tensor, rank: int) -> RidgeFit:
+    """`fit_ridge` of a subject's scans, which takes a minute; the folder `cache` keeps it for the next call."""
+    key = sha256(f"{scans.fingerprint} {rank}".encode() + targets.contiguous().numpy().tobytes())
+    path = cache / f"ridge-{key.hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        fit = vars(fit_ridge(scans.windows, targets, rank))
+        save_tensors(path, {k: torch.tensor(v).double() if isinstance(v, float) else v for k, v in fit.items()})
+    return RidgeFit(**{k: v if v.ndim else v.item() for k, v in load_tensors(path).items()})
 
 
 def caption_targets(scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from training.latents import LatentCorpus
 from training.mask import MaskTask
 from training.pca_codec import begin_at_components, patch_components
 from training.recipes import DEMO_FOUNDATION
-from training.ridge import caption_targets, fit_ridge
+from training.ridge import caption_targets, fit_ridge, kept_ridge
 from training.scans import TrainingScans, augment
 
 SCHEDULER = DEMO_FOUNDATION.scheduler
@@ -281,6 +282,18 @@ def test_the_ridge_path_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen()
     np.testing.assert_allclose(fit.unseen[:20].flatten(1).numpy(), first.predict(x[:20]) + y[20:].mean(0), atol=2e-3)
     assert fit.error < fit.baseline
     assert fit_ridge(windows.float(), targets.float(), rank=2, folds=3).out.shape == (12, 2)
+
+
+def test_a_kept_ridge_fit_is_the_fit(scans: TrainingScans, latents: LatentCorpus, tmp_path: Path) -> None:
+    targets = caption_targets(scans, latents.tokens, latents.caption_index)
+    fit = fit_ridge(scans.windows, targets, rank=5)
+    for _ in range(2):  # made, then read
+        kept = kept_ridge(tmp_path, scans, targets, rank=5)
+        assert (kept.penalty, kept.error, kept.baseline) == (fit.penalty, fit.error, fit.baseline)
+        assert all(torch.equal(getattr(kept, name), getattr(fit, name)) for name in ("into", "out", "bias", "unseen"))
+    assert len(list(tmp_path.iterdir())) == 1
+    kept_ridge(tmp_path, scans, targets + 1, rank=5)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_an_encoder_gives_what_its_ridge_path_says_and_never_retrains_it(
