@@ -10,12 +10,11 @@ Devices change only here (and in `training.loop`).
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +53,7 @@ from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.encoder.subject import (
     SINGLE,
     SubjectData,
+    check_vertices,
     encoder_folder,
     read_data,
     read_encoder,
@@ -140,7 +140,7 @@ class Decoder:
         settings = settings or self.default_settings
         timings: dict[str, float] = {}
         with _timed(timings, "encode"):
-            unwanted = self._negative_bold(window.subject, settings, negative)
+            unwanted = self._negative_bold(window, settings, negative)
             encoding = self.encode(window, attention)
             negative_tokens = self._tokens(window.subject, unwanted)
         clip = self.decode_tokens(encoding.tokens, negative_tokens, settings, callback, timings)
@@ -152,7 +152,7 @@ class Decoder:
         `stage` names an earlier training stage whose encoder the checkpoint carries, or ``"untrained"``.
         """
         encoder = self.encoder(window.subject, stage)
-        bold = self._to_device(self.normalise(window.bold, window.subject))
+        bold = self._to_device(self.normalise(window.bold, window.subject, window.deviation))
         with torch.no_grad():
             tokens, maps = encoder.encode(bold, attention)
         layers = (LayerAttention(_numpy(m.spatial), None if m.temporal is None else _numpy(m.temporal)) for m in maps)
@@ -171,7 +171,7 @@ class Decoder:
         condition, unwanted = self._to_device(tokens), self._to_device(negative_tokens)
         side = self.info.image_size // self.codec.config.downscale
         shape = (1, self.unet.config.in_channels, settings.num_frames, side, side)
-        latents = initial_latents(shape, settings.seed).to(self.device)
+        latents = initial_latents(shape, settings.seed, settings.shared_noise).to(self.device)
         noise = torch.Generator(self.device).manual_seed(settings.seed)
         with self._one_at_a_time, torch.no_grad():  # the U-Net holds the frame count of the pass that is running
             with _timed(timings, "sample"):
@@ -199,8 +199,8 @@ class Decoder:
         values[:covered] = patches_to_voxels(by_patch, covered, patching.patch_size, padding)
         return AttentionMap(values, layer, head, stage or self.info.stage, "received")
 
-    def normalise(self, bold: np.ndarray, subject: str) -> np.ndarray:
-        """Scans (T, V) with the training set's statistics, after checks; nothing else normalises."""
+    def normalise(self, bold: np.ndarray, subject: str, deviation: np.ndarray | None = None) -> np.ndarray:
+        """Scans (T, V) at the scale of training (`SubjectData.normalise`), after checks; nothing else normalises."""
         config, data = self.encoder_config(subject), self.data(subject)
         lengths = {config.num_voxels, config.patching.length} if config.padding == "published" else {config.num_voxels}
         if bold.ndim != 2 or bold.shape[0] != config.window_size or bold.shape[1] not in lengths:
@@ -210,15 +210,16 @@ class Decoder:
             )
         if not np.isfinite(bold).all():
             raise MindvizError(f"a window of subject {subject}: expected finite values, found NaN or infinity")
-        return bold if data is None else (bold - data.mean) / data.std
+        return bold if data is None else data.normalise(bold, deviation)
 
-    def _negative_bold(self, subject: str, settings: SamplingSettings, given: np.ndarray | None) -> np.ndarray:
+    def _negative_bold(self, window: Window, settings: SamplingSettings, given: np.ndarray | None) -> np.ndarray:
         """The normalised scans that guidance leads away from."""
+        subject = window.subject
         data = self.data(subject)
         if settings.negative == "given" or (data is None and given is not None):
             if given is None:
                 raise MindvizError("settings.negative is 'given': expected the negative's scans, found none")
-            return self.normalise(given, subject)
+            return self.normalise(given, subject, window.deviation)
         if given is not None:
             raise MindvizError("settings.negative is 'training': expected no negative's scans, found some")
         if data is None:
@@ -277,7 +278,7 @@ class Decoder:
         return facts | {"dataset": self.info.dataset, "mindviz": __version__, "torch": torch.__version__}
 
     def check(self, dataset: Dataset) -> None:
-        """Refuse a dataset whose mesh, vertices (and their order) or windows are not those of training."""
+        """Refuse a dataset whose mesh, test runs' vertices (and their order) or windows are not those of training."""
         if self.info.mesh and dataset.mesh != self.info.mesh:
             raise MindvizError(f"{dataset.folder}: expected the mesh {self.info.mesh}, found {dataset.mesh}")
         shared = [subject for subject in dataset.subjects if subject in self.subjects or not self.subjects]
@@ -289,8 +290,9 @@ class Decoder:
             if spec.size != config.window_size or lag not in (None, spec.lag):
                 expected = f"windows of {config.window_size} scans" + (f" with lag {lag}" if lag is not None else "")
                 raise MindvizError(f"{dataset.folder}: expected {expected}, found {spec.size} with lag {spec.lag}")
-            runs = [*dataset.runs(subject, "test"), *dataset.runs(subject, "train")]
-            _check_vertices(dataset, subject, runs[0], config.num_voxels, data)
+            for run in dataset.runs(subject, "test"):
+                where = f"{dataset.folder}: run {run} of subject {subject}"
+                check_vertices(dataset.run(subject, run).vertices, config, data, where)
 
     def trained_on(self, dataset: Dataset) -> bool:
         """Whether the dataset is the very one of training (its fingerprint); scans of the same voxels need not be."""
@@ -340,15 +342,6 @@ class Decoder:
         return subject
 
 
-def _check_vertices(dataset: Dataset, subject: str, run: str, num_voxels: int, data: SubjectData | None) -> None:
-    vertices, where = dataset.run(subject, run).vertices, f"{dataset.folder}: run {run} of subject {subject}"
-    if len(vertices) != num_voxels:
-        raise MindvizError(f"{where}: expected {num_voxels} voxels, found {len(vertices)}")
-    if data is not None and not np.array_equal(vertices, data.vertices):
-        other = int((vertices != data.vertices).sum())
-        raise MindvizError(f"{where}: expected the checkpoint's vertices in their order, found {other} that differ")
-
-
 @contextmanager
 def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -360,7 +353,6 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
 
 
-# ---------------------------------------------------------------------- the folder
 def read_info(folder: Path) -> CheckpointInfo:
     """``CKPT/config.json``, of a format we know."""
     path = folder / CONFIG_FILE
@@ -390,10 +382,10 @@ def write_checkpoint(
     """
     data = data or {}
     if set(encoders) != set(info.subjects or (SINGLE,)) or set(data) != set(info.subjects):
-        found = f"{sorted(encoders)} and {sorted(data)}"
-        raise MindvizError(f"{folder}: expected an encoder and data for each of {list(info.subjects)}, found {found}")
+        found = f"found {sorted(encoders)} and {sorted(data)}"
+        raise MindvizError(f"{folder}: expected an encoder and data for each of {list(info.subjects)}, {found}")
     with atomic_folder(folder) as target:
-        write_json(target / CONFIG_FILE, dataclasses.asdict(info))
+        write_json(target / CONFIG_FILE, asdict(info))
         save_module(target / "unet", unet, unet.config, half)
         save_module(target / "vae", codec.vae, codec.config, half)
         (target / "scheduler").mkdir()

@@ -8,6 +8,7 @@ Axis letters, used in every shape comment of the package:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class ScanRun:
     split: str
     name: str
 
+    @cached_property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation of each voxel over the run, float32 (V,)."""
+        return self.bold.std(axis=0)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -52,7 +58,9 @@ class Window:
     Attributes
     ----------
     bold : ndarray, shape (T, V), float32
-        z-scored by run; the checkpoint's normaliser is applied by the decoder, once.
+        z-scored by run, then averaged over repeats; the checkpoint's normaliser is applied by the decoder, once.
+    deviation : ndarray, shape (V,), or None
+        Standard deviation over the whole run: the more repeats were averaged, the further below 1. None: not known.
     index : int
         Position in the run of the clip it decodes, in TR (the clip starts `index * tr` seconds into the film).
     clamped : bool
@@ -64,6 +72,7 @@ class Window:
     run: str
     index: int
     clamped: bool = False
+    deviation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,8 @@ class SamplingSettings:
 
     `guidance_scale` is s in ``e(negative) + s (e(fmri) - e(negative))``; `negative` is ``"training"`` (the mean of the
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
+    `shared_noise` is the share of the initial noise that all frames have in common (`diffusion.clip_noise`): what the
+    model was trained with.
     """
 
     num_inference_steps: int = 15
@@ -151,8 +162,13 @@ class SamplingSettings:
     seed: int = 0
     num_frames: int = 6
     negative: str = "training"
+    shared_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise MindvizError(f"seed must be from 0 to {2**32 - 1}, found {self.seed}")
+        if not 0 <= self.shared_noise <= 1:
+            raise MindvizError(f"shared_noise must be from 0 to 1, found {self.shared_noise}")
         if self.num_inference_steps < 1 or self.num_frames < 1:
             raise MindvizError(
                 "num_inference_steps and num_frames must be at least 1, "

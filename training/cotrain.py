@@ -71,13 +71,17 @@ class CotrainTask:
         noise: float = 0.3,
         patch_drop: float = 0.2,
         token_weight: float = 0.1,
+        shared_noise: float = 0.0,
     ) -> None:
+        for encoder in encoders.values():
+            if encoder.config.linear_rank:  # stays as fitted: in training, `direct` stands in its place
+                encoder.linear.requires_grad_(False)
         self.module = FullModel(encoders, unet)
         self.configs = {s: e.config for s, e in encoders.items()}
         self.trained = freeze_all_but_attention(unet)
         self.scans, self.corpus, self.scheduler = scans, corpus, scheduler
         self.options = {"dropout": dropout, "noise": noise, "patch_drop": patch_drop, "token_weight": token_weight}
-        self.noising = Noising(scheduler)
+        self.noising = Noising(scheduler, shared_noise)
         self.direct = {s: direct_tokens(c, (ridge or {}).get(s), len(scans[s])) for s, c in self.configs.items()}
         self.negatives = {s: torch.from_numpy(scan.data.negative) for s, scan in scans.items()}
 
@@ -87,7 +91,7 @@ class CotrainTask:
     def description(self) -> dict[str, Any]:
         return {
             "scheduler": self.scheduler,
-            "options": self.options,
+            "options": self.options | {"shared_noise": self.noising.shared},
             "encoders": {s: asdict(c) for s, c in self.configs.items()},
             "scans": {s: scan.fingerprint for s, scan in self.scans.items()},
             "corpus": self.corpus.fingerprint,

@@ -155,7 +155,8 @@ class Demo:
     @cached_property
     def inflated(self) -> VideoUNet:
         torch.manual_seed(SEED)
-        task = InflateTask(self.image, self.latents, self.foundation.scheduler)
+        shared = self.stages.shared_noise
+        task = InflateTask(self.image, self.latents, self.foundation.scheduler, shared_noise=shared)
         train(task, self.stages.inflate_loop, self.out / "inflate")
         return task.module
 
@@ -164,7 +165,10 @@ class Demo:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
         torch.manual_seed(SEED)
         encoders = {s: _copy(e) for s, e in self.contrasted.items()}
-        task = CotrainTask(encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler, self.ridge)
+        task = CotrainTask(
+            encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler, self.ridge,
+            shared_noise=self.stages.shared_noise,
+        )  # fmt: skip
         train(task, self.stages.cotrain_loop, self.out / "cotrain")
         return encoders, task.module.unet
 
@@ -185,6 +189,7 @@ class Demo:
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
             unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
+            self.stages.shared_noise,
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> FMRIEncoder:

@@ -12,20 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindviz.diffusion import UNetConfig, build_unet2d, make_scheduler
+from mindviz.diffusion import UNetConfig, build_unet2d, clip_noise, make_scheduler
 from training.latents import LatentCorpus
 
 
 class Noising:
-    """Adds noise by a scheduler of diffusers, and says what the model should answer (epsilon or v)."""
+    """Adds noise by a scheduler of diffusers, and says what the model should answer (epsilon or v).
 
-    def __init__(self, scheduler_config: dict[str, Any]) -> None:
-        self.scheduler = make_scheduler(scheduler_config)
+    `shared` is that of `mindviz.diffusion.clip_noise`.
+    """
+
+    def __init__(self, scheduler_config: dict[str, Any], shared: float = 0.0) -> None:
+        self.scheduler, self.shared = make_scheduler(scheduler_config), shared
         self.kind = self.scheduler.config["prediction_type"]
 
     def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (B, …) -> (noisy latents, timesteps (B,), target of the model's answer)."""
-        noise = torch.randn(latents.shape, generator=generator)
+        noise = clip_noise(tuple(latents.shape), generator, self.shared)
         steps = self.scheduler.config["num_train_timesteps"]
         timesteps = torch.randint(steps, (len(latents),), generator=generator)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)

@@ -32,10 +32,15 @@ class InflateTask:
     name = "inflate"
 
     def __init__(
-        self, image_model: UNet2DConditionModel, corpus: LatentCorpus, scheduler: dict[str, Any], dropout: float = 0.1
+        self,
+        image_model: UNet2DConditionModel,
+        corpus: LatentCorpus,
+        scheduler: dict[str, Any],
+        dropout: float = 0.1,
+        shared_noise: float = 0.0,
     ) -> None:
         self.corpus, self.scheduler, self.dropout = corpus, scheduler, dropout
-        self.noising = Noising(scheduler)
+        self.noising = Noising(scheduler, shared_noise)
         self.module = VideoUNet.inflate(image_model)
         self.trained = freeze_all_but_attention(self.module)
 
@@ -47,6 +52,7 @@ class InflateTask:
             "unet": asdict(self.module.config),
             "scheduler": self.scheduler,
             "condition_dropout": self.dropout,
+            "shared_noise": self.noising.shared,
             "corpus": self.corpus.fingerprint,
         }
 

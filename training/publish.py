@@ -61,9 +61,13 @@ def attention_share(encoder: FMRIEncoder, windows: Tensor) -> float:
 
 
 def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
-    """All normalised test windows (N, T, V) of a subject."""
-    runs = [dataset.windows(scans.subject, run) for run in dataset.runs(scans.subject, "test")]
-    return torch.from_numpy((np.concatenate(runs) - scans.data.mean) / scans.data.std).float()
+    """All test windows (N, T, V) of a subject, normalised as `Decoder.normalise` does."""
+    subject = scans.subject
+    runs = [
+        (dataset.windows(subject, run) - scans.data.mean) / dataset.run(subject, run).deviation
+        for run in dataset.runs(subject, "test")
+    ]
+    return torch.from_numpy(np.concatenate(runs)).float()
 
 
 def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
@@ -93,13 +97,14 @@ def publish(
     judge: Judge,
     scheduler: dict[str, Any],
     latent_scale: float,
+    shared_noise: float,
 ) -> Path:
     """Write the dataset TARGET, in it TARGET/checkpoint and TARGET/judge; `earlier`: encoders by stage and subject."""
     shares = {s: round(attention_share(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
     info = CheckpointInfo(
         name=f"{dataset.name} model",
         image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],
-        sampling=dataclasses.asdict(SamplingSettings()),
+        sampling=dataclasses.asdict(SamplingSettings(shared_noise=shared_noise)),
         simulated=dataset.simulated,
         dataset=dataset.fingerprint,
         mesh=dataset.mesh,

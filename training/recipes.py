@@ -78,7 +78,11 @@ DEMO_FOUNDATION = FoundationRecipe(
 
 @dataclass(frozen=True)
 class StagesRecipe:
-    """The paper's four stages. `encoder.num_voxels` is a stand-in: each subject's own count replaces it."""
+    """The paper's four stages.
+
+    `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
+    `mindviz.diffusion.clip_noise` in inflation, co-training and sampling; the paper's is 0.
+    """
 
     encoder: EncoderConfig
     mask_decoder: MaskedConfig
@@ -87,6 +91,7 @@ class StagesRecipe:
     contrast_loop: LoopConfig
     inflate_loop: LoopConfig
     cotrain_loop: LoopConfig
+    shared_noise: float = 0.0
 
     def encoder_for(self, num_voxels: int) -> EncoderConfig:
         """The encoder's configuration for a subject with `num_voxels` voxels."""
@@ -119,11 +124,12 @@ DEMO_STAGES = StagesRecipe(
         steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
     inflate_loop=LoopConfig(
-        steps=700, batch_size=8, lr=3e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+        steps=450, batch_size=8, lr=3e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
     ),
     cotrain_loop=LoopConfig(
         steps=1200, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
     ),
+    shared_noise=0.5,
 )
 
 JUDGE_FILMS = 24

@@ -164,13 +164,15 @@ class Dataset:
 
     def window(self, subject: str, run: str, index: int) -> Window:
         """The scans of clip `index` of a run."""
-        bold = self.run(subject, run).bold
+        scans = self.run(subject, run)
+        bold = scans.bold
         if not 0 <= index < len(bold):
             raise MindvizError(
                 f"run {run} of subject {subject}: expected a scan from 0 to {len(bold) - 1}, found {index}"
             )
         spec = self.info.window
-        return Window(bold[spec.indices(len(bold))[index]], subject, run, index, spec.clamped(index, len(bold)))
+        clamped = spec.clamped(index, len(bold))
+        return Window(bold[spec.indices(len(bold))[index]], subject, run, index, clamped, scans.deviation)
 
     def windows(self, subject: str, run: str, repeat: int | None = None) -> np.ndarray:
         """All windows of a run, float32 [N, T, V]."""

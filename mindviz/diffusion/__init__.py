@@ -6,7 +6,7 @@ from mindviz.diffusion.codec import LatentCodec
 from mindviz.diffusion.config import UNetConfig, VAEConfig
 from mindviz.diffusion.guidance import Denoiser, guided
 from mindviz.diffusion.parts import build_unet2d, build_vae, make_scheduler, published_schedule, unet_config
-from mindviz.diffusion.sampling import Progress, initial_latents, sample
+from mindviz.diffusion.sampling import Progress, clip_noise, initial_latents, sample
 from mindviz.diffusion.video_unet import VideoUNet, attention_parameters
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "attention_parameters",
     "build_unet2d",
     "build_vae",
+    "clip_noise",
     "guided",
     "initial_latents",
     "make_scheduler",

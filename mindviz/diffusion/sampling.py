@@ -57,6 +57,19 @@ def sample(
     return latents
 
 
-def initial_latents(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Standard normal latents, the same on every device: drawn on the CPU."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+def clip_noise(shape: tuple[int, ...], generator: torch.Generator, shared: float = 0.0) -> Tensor:
+    """Standard normal noise (B, C, F, h, w), a fraction `shared` (0..1) of whose variance all frames have in common.
+
+    The mixed noise of Ge et al. 2023 (PYoCo, section 4.1): frames that start alike end alike, which a small temporal
+    attention need not bring about by itself. 0 is independent noise, as in the paper.
+    """
+    own = torch.randn(shape, generator=generator)
+    if not shared:
+        return own
+    common = torch.randn((*shape[:2], 1, *shape[3:]), generator=generator)
+    return shared**0.5 * common + (1 - shared) ** 0.5 * own
+
+
+def initial_latents(shape: tuple[int, ...], seed: int, shared: float = 0.0) -> Tensor:
+    """The noise of `clip_noise`, the same on every device: drawn on the CPU."""
+    return clip_noise(shape, torch.Generator("cpu").manual_seed(seed), shared)

@@ -58,6 +58,29 @@ class SubjectData:
             raise MindvizError(f"{source}: expected a std above 0, found {int((self.std <= 0).sum())} that are not")
         return self
 
+    def normalise(self, bold: np.ndarray, deviation: np.ndarray | None = None) -> np.ndarray:
+        """Scans (T, V), z-scored by run and averaged over repeats, at the scale of training.
+
+        The training mean is taken off. The scale is `deviation` (V,), that of the scans' own run; the training set's
+        where it is not known. That would be too large for a test run: the mean of ten repeats (Wen et al. 2018) varies
+        less than the mean of two, so every response in it would look weaker than it was.
+        """
+        scale = self.std if deviation is None else deviation
+        fit = scale.shape == self.std.shape and np.isfinite(scale) & (scale > 0)
+        if not np.all(fit):
+            found = f"{int((~fit).sum())} that are not" if np.ndim(fit) else f"shape {scale.shape}"
+            raise MindvizError(f"a window's run: expected positive deviations of {len(self.std)} voxels, found {found}")
+        return (bold - self.mean) / scale
+
+
+def check_vertices(vertices: np.ndarray, config: EncoderConfig, data: SubjectData | None, where: str) -> None:
+    """Refuse scans whose vertices (V,) are not those of training, in their order; `data` None: their count alone."""
+    if len(vertices) != config.num_voxels:
+        raise MindvizError(f"{where}: expected {config.num_voxels} voxels, found {len(vertices)}")
+    if data is not None and not np.array_equal(vertices, data.vertices):
+        other = int((vertices != data.vertices).sum())
+        raise MindvizError(f"{where}: expected the checkpoint's vertices in their order, found {other} that differ")
+
 
 def encoder_folder(folder: Path, subject: str, stage: str = "full") -> Path:
     """Where an encoder lies in a checkpoint folder."""

@@ -32,6 +32,7 @@ def open_workspace(data: Path, checkpoint: Path | None = None, device: str = "cp
         If one is missing, damaged, or made for another mesh, window or set of vertices.
     """
     from mindviz.data import Dataset
+    from mindviz.types import MindvizError
 
     dataset = Dataset.open(data)
     from mindviz.decoder import Decoder  # diffusers takes seconds to import: a refusal of the dataset need not wait
@@ -39,7 +40,11 @@ def open_workspace(data: Path, checkpoint: Path | None = None, device: str = "cp
 
     decoder = Decoder.load(checkpoint or data / "checkpoint", device=device)
     decoder.check(dataset)
-    return Workspace(decoder, dataset)
+    workspace = Workspace(decoder, dataset)
+    for subject in workspace.subjects:
+        if not workspace.runs(subject):
+            raise MindvizError(f"{data / 'dataset.json'}: expected test runs of subject {subject}, found none")
+    return workspace
 
 
 def build(workspace: Workspace) -> gradio.Blocks:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -143,7 +143,7 @@ def checked_settings(defaults: SamplingSettings, seed: float, steps: float, guid
     """Settings from what was typed; fields of a page can be empty or fractional."""
     if seed is None or seed != int(seed) or not 0 <= seed < 2**32:
         raise MindvizError(f"the seed must be a whole number from 0 to 4294967295, found {seed}")
-    return SamplingSettings(int(steps), float(guidance), int(seed), defaults.num_frames, defaults.negative)
+    return replace(defaults, num_inference_steps=int(steps), guidance_scale=float(guidance), seed=int(seed))
 
 
 def build(workspace: Workspace) -> None:

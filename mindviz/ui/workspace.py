@@ -66,8 +66,8 @@ class Workspace:
         shares = self.decoder.info.provenance.get("attention_share", {}).values()
         if not shares or min(shares) >= 1:
             return ATTENTION_NOTE
-        most = f"{max(shares):.0%}" if max(shares) >= 0.01 else "under 1 %"
-        return f"{ATTENTION_NOTE} In this model a linear path beside the attention carries most: the attention {most}."
+        most = f"at most {max(shares):.0%}" if max(shares) >= 0.01 else "under 1 %"
+        return f"{ATTENTION_NOTE} Here it carries {most} of what tells scans apart; a linear path beside it the rest."
 
     @property
     def tr(self) -> float:

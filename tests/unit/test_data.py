@@ -143,6 +143,7 @@ def test_all_windows_equal_the_single_ones(folder):
     for index in (0, 7, 19):
         assert np.array_equal(every[index], dataset.window("1", "seg1", index).bold)
     assert dataset.window("1", "seg1", 19).clamped and not dataset.window("1", "seg1", 0).clamped
+    assert np.array_equal(dataset.window("1", "seg1", 5).deviation, dataset.run("1", "seg1").bold.std(axis=0))
 
 
 def test_a_run_keeps_its_vertices_and_cannot_be_written_to(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ SETTINGS = SamplingSettings(num_inference_steps=3, guidance_scale=3.0, seed=1, n
 INFO = CheckpointInfo(
     name="tiny",
     image_size=16,
-    sampling={"num_inference_steps": 3, "guidance_scale": 3.0, "seed": 1, "num_frames": 2, "negative": "training"},
+    sampling=asdict(SETTINGS),
     simulated=True,
     mesh="fsLR-32k",
     lag=2,
@@ -110,6 +110,34 @@ def test_a_decode_is_its_parts_in_order(decoder: Decoder, window: Window) -> Non
     assert set(decoded.timings) == {"encode", "sample", "vae"}
     assert decoded.provenance["simulated"] is True
     assert decoded.settings == SETTINGS
+
+
+def test_scans_take_the_scale_of_their_own_run(decoder: Decoder, window: Window) -> None:
+    data = subject_data("1")
+    averaged = replace(window, bold=data.mean + 0.5 * (window.bold - data.mean), deviation=0.5 * data.std)
+    assert np.allclose(decoder.encode(averaged).tokens, decoder.encode(window).tokens, atol=1e-5)
+    assert not np.allclose(decoder.encode(replace(averaged, deviation=None)).tokens, decoder.encode(window).tokens)
+    constant = data.std.copy()
+    constant[3] = 0
+    with pytest.raises(MindvizError, match=r"expected positive deviations of \d+ voxels, found 1 that are not"):
+        decoder.encode(replace(window, deviation=constant))
+    with pytest.raises(MindvizError, match=r"found shape \(2,\)"):
+        decoder.encode(replace(window, deviation=np.ones(2, np.float32)))
+
+
+def test_frames_can_share_their_noise(decoder: Decoder, window: Window) -> None:
+    """All of it: a frame differs from its neighbour by what the temporal layers do alone."""
+    apart, alike = (
+        decoder.decode(window, replace(SETTINGS, shared_noise=s), attention=False).clip.frames.astype(int)
+        for s in (0.0, 1.0)
+    )
+    assert np.abs(alike[1] - alike[0]).mean() < 0.5 * np.abs(apart[1] - apart[0]).mean()
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**32}, {"shared_noise": 1.5}, {"shared_noise": -0.1}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(MindvizError, match=f"{next(iter(wrong))} must be from 0 to .*, found"):
+        SamplingSettings(**wrong)
 
 
 def test_seeds_and_guidance_matter_and_repeat(decoder: Decoder, window: Window) -> None:

@@ -312,5 +312,11 @@ def test_an_encoder_gives_what_its_ridge_path_says_and_never_retrains_it(
     torch.testing.assert_close(direct, said.view(24, 4, 8), atol=1e-4, rtol=1e-4)
     task.loss(task.module, torch.arange(8), _generator())[0].backward()
     assert encoder.linear.into.weight.grad is None and encoder.blocks[0].attn.qkv.weight.grad is not None
+
+    twin = FMRIEncoder(config)  # as training.demo copies it: every parameter asks for gradients again
+    twin.load_state_dict(encoder.state_dict())
+    cotrain = CotrainTask({"1": twin}, VideoUNet(tiny.UNET), {"1": scans}, latents, SCHEDULER, {"1": fit}, dropout=1.0)
+    cotrain.loss(cotrain.module, torch.arange(4), _generator())[0].backward()
+    assert all(p.grad is None for p in twin.linear.parameters()) and twin.blocks[0].attn.qkv.weight.grad is not None
     with pytest.raises(MindvizError, match="it is 0, found one"):
         ContrastTask(ENCODER, scans, targets, ContrastConfig(), None, fit)
