@@ -94,6 +94,11 @@ class Jobs:
         self._running[session] = Running(what, threading.Event())
         return self._running[session]
 
+    def wanted(self, session: str, what: Hashable) -> Running | None:
+        """The session's job, if it is to work on `what` and has not been stopped."""
+        job = self._running.get(session)
+        return None if job is None or job.stop.is_set() or job.what != what else job
+
     def stop(self, session: str, unless: Hashable = None) -> bool:
         """Ask the session's job to stop, unless it works on `unless`; whether a job goes on."""
         job = self._running.get(session)

@@ -91,11 +91,19 @@ class DecodeTab:
         self.jobs.stop(str(request.session_hash))
         return self.outcome(run, scan, message="Stopped. " + _READY)
 
+    def asked(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
+        """Decode was pressed. Said beside the queue, so that what waits in it can be stopped like what runs."""
+        self.jobs.start(str(request.session_hash), (subject, run, scan))
+        return self.outcome(run, scan, state="working", message="Waiting for its turn")
+
     def decode(
         self, subject: str, run: str, scan: int, seed: float, steps: int, guidance: float, request: gr.Request
     ) -> Iterator[Outcome]:
-        """Yield an outcome after each denoising step; errors are shown in the place of the film."""
-        stop = self.jobs.start(str(request.session_hash), (subject, run, scan)).stop
+        """Yield an outcome after each denoising step, if it is still wanted; errors take the place of the film."""
+        job = self.jobs.wanted(str(request.session_hash), (subject, run, scan))
+        if job is None:
+            return
+        stop = job.stop
         try:
             settings = checked_settings(self.workspace.decoder.default_settings, seed, steps, guidance)
             yield from self._steps(subject, run, scan, settings, stop)
@@ -200,7 +208,7 @@ def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> lis
     # another one, when both end together; and `cancels=` would end a decoding begun between a choice and its reply.
     now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **quiet}
     return [
-        c.decode.click(
+        c.decode.click(tab.asked, [c.subject, c.run, strip], results, **now).then(
             tab.decode,
             settings,
             results,

@@ -26,10 +26,9 @@ def check_target(folder: Path) -> Path:
     Raises
     ------
     MindvizError
-        Otherwise; other people's files are never replaced.
+        Otherwise, and for the current working directory; other people's files are never replaced.
     """
-    if folder.exists() and not folder.is_dir():
-        raise MindvizError(f"{folder}: expected a folder to write to, found a file")
+    checkpoint.replaceable(folder)
     foreign = sorted(path.name for path in folder.glob("*") if path.name not in FILES) if folder.exists() else []
     if foreign:
         raise MindvizError(

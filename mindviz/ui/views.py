@@ -33,11 +33,11 @@ def scores(similarity: Similarity) -> str:
     s = similarity
     rank = f"{s.rank:g}"
     cells = (
-        _score("Structure (SSIM)", f"{s.ssim:.2f}", f"to other shots {s.ssim_others:.2f}", s.ssim, s.ssim_others),
+        _score("Structure (SSIM)", f"{s.ssim:.2f}", f"to other clips {s.ssim_others:.2f}", s.ssim, s.ssim_others),
         _score(
             "Pixels (PSNR)",
             f"{s.psnr:.1f} dB",
-            f"to other shots {s.psnr_others:.1f} dB",
+            f"to other clips {s.psnr_others:.1f} dB",
             s.psnr / 30,
             s.psnr_others / 30,
         ),

@@ -144,7 +144,9 @@ class Workspace:
         """Up to `_NUM_OTHERS` scans, evenly spread, that do not lie in the shot of scan `index`."""
         cuts = np.array([0, *self.cuts(run)])
         shots = np.searchsorted(cuts, np.arange(len(self.clips(run))), side="right")
-        others = np.flatnonzero(shots != shots[index]) if len(cuts) > 1 else np.delete(np.arange(len(shots)), index)
+        others = np.flatnonzero(shots != shots[index])
+        if not len(others):  # the shots are not known, or there is but one
+            others = np.delete(np.arange(len(shots)), index)
         return others[np.linspace(0, len(others) - 1, min(_NUM_OTHERS, len(others))).round().astype(int)]
 
 

@@ -79,6 +79,16 @@ def test_a_session_has_one_job_and_another_choice_stops_it():
     assert not jobs.stop("a")
 
 
+def test_what_waits_in_the_queue_begins_only_if_it_is_still_wanted():
+    jobs = background.Jobs()
+    assert jobs.wanted("a", 3) is None
+    asked = [jobs.start("a", 3), jobs.start("a", 3)]  # Decode was pressed twice
+    assert jobs.wanted("a", 3) is asked[1] and asked[0].stop.is_set()
+    assert jobs.wanted("a", 4) is None and jobs.wanted("b", 3) is None
+    jobs.stop("a")
+    assert jobs.wanted("a", 3) is None
+
+
 # ---------------------------------------------------------------------- settings
 @pytest.mark.parametrize("seed", [None, -1, 1.5, 2**32])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
