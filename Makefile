@@ -43,7 +43,8 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "mindviz needs Python 3.11 or newer; found $$($(PYTHON) --version 2>&1). Try make PYTHON=python3.12 app" >&2; exit 2; }
 	@echo "Creating $(VENV) and installing the requirements; this happens once and takes some minutes."
-	@$(PYTHON) -m venv $(VENV)
+	@test -e $(VENV) || fresh=$(VENV); $(PYTHON) -m venv $(VENV) || { rm -rf $(BIN)/python $$fresh; \
+		echo "mindviz could not create $(VENV). On Debian or Ubuntu: sudo apt install python3-venv, then make again." >&2; exit 2; }
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache out
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

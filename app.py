@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindviz import ui
-from mindviz.types import MindvizError
+from mindviz import cli, ui
 
 HERE = Path(__file__).parent
 
@@ -34,13 +33,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the app until interrupted; 2 and one sentence where something does not fit."""
     options = arguments(argv)
-    try:
-        workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
-        demo = ui.build(workspace)
-        ui.launch(demo, options.host, options.port, options.open and not os.environ.get("NO_BROWSER"))
-    except MindvizError as error:
-        print(f"mindviz: {error}", file=sys.stderr)
-        return 2
+    return cli.guarded(lambda: serve(options))
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Open, build, launch."""
+    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    demo = ui.build(workspace)
+    ui.launch(demo, options.host, options.port, options.open and not os.environ.get("NO_BROWSER"))
     return 0
 
 

@@ -58,7 +58,7 @@ def atomic_file(target: Path | str) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(target: Path | str) -> Iterator[Path]:
     """Yield a temporary sibling folder; on success it replaces `target`, on failure it is removed."""
-    target = Path(target)
+    target = replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -73,10 +73,39 @@ def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         new.replace(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.replace(old / "it")
-    new.replace(target)
-    shutil.rmtree(old)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    old = aside / "it"
+    try:
+        target.replace(old)
+        new.replace(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.replace(target)
+        raise
+    finally:
+        if not (old.exists() and new.exists()):
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def replaceable(target: Path | str) -> Path:
+    """The resolved path of a folder that `atomic_folder` can make or replace.
+
+    Raises
+    ------
+    MindvizError
+        For a file, a mount point, the current working directory or a folder that holds it.
+    """
+    target = Path(target).resolve()
+    found = ""
+    if target.exists() and not target.is_dir():
+        found = "a file"
+    elif os.path.ismount(target):
+        found = "a mount point"
+    elif target in (Path.cwd(), *Path.cwd().parents):
+        found = "the current working directory, or a folder that holds it"
+    if found:
+        raise MindvizError(f"{target}: expected a folder that can be made or replaced, found {found}")
+    return target
 
 
 def _umask() -> int:
@@ -183,7 +212,12 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: Path 
     for name, value in frozen.items():
         if not _fits(value, hints[name]):
             raise MindvizError(f"{source}: expected {name} to be {fields[name].type}, found {value!r}")
-    return cls(**frozen)
+    try:
+        return cls(**frozen)
+    except MindvizError as error:
+        raise MindvizError(f"{source}: {error}") from error
+    except (ValueError, ArithmeticError) as error:
+        raise MindvizError(f"{source}: expected values that make a {cls.__name__}, found {frozen}: {error}") from error
 
 
 def _frozen(value: Any) -> Any:

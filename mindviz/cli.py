@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +19,13 @@ DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; see the module for the exit status."""
     options = parser().parse_args(argv)
+    return guarded(lambda: options.run_command(options))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command and give its exit status; what does not fit, and an interruption, is one sentence on stderr."""
     try:
-        return int(options.run_command(options))
+        return int(command())
     except MindvizError as error:
         print(f"mindviz: {error}", file=sys.stderr)
     except OSError as error:
@@ -78,6 +83,12 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("target", type=Path, help="where the prepared dataset goes")
     command.add_argument("--subjects", nargs="+", help="default: all that are there")
     command.add_argument("--runs", nargs="+", help="seg1 … test5 (default: all that are there)")
+    command.add_argument(
+        "--name", help="of the dataset (default: Wen 2018, or as the raw folder's simulated.json says)"
+    )
+    command.add_argument(
+        "--allow-constant", action="store_true", help="leave out vertices that never change in a run; refused otherwise"
+    )
     command.set_defaults(run_command=prepare)
 
 
@@ -125,7 +136,10 @@ def prepare(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from mindviz import data
+    from mindviz.data import wen2018
 
+    named = wen2018.read_label(options.raw) | ({"name": options.name} if options.name else {})
+    chosen = data.PrepareOptions(**named, allow_constant=options.allow_constant)
     with tqdm(unit="file", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int, what: object) -> None:
@@ -133,5 +147,5 @@ def prepare(options: argparse.Namespace) -> int:
             bar.set_description(str(what), refresh=False)
             bar.update(done - bar.n)
 
-        print(data.prepare(options.raw, options.target, options.subjects, options.runs, progress=progress))
+        print(data.prepare(options.raw, options.target, options.subjects, options.runs, chosen, progress))
     return 0

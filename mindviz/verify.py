@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,12 +39,13 @@ from mindviz.diffusion import (
     sample,
 )
 from mindviz.encoder import EncoderConfig, FMRIEncoder
-from mindviz.types import MindvizError
+from mindviz.types import MindvizError, SamplingSettings
 
 TOLERANCE = 1e-4
 INPUTS = ("fmri", "fmri_negative", "timestep", "noisy_latents", "initial_latents")
 OUTPUTS = ("fmri_embedding", "noise_pred", "video")
 WEIGHTS = ("model.pth", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors")
+WHOLE = (torch.int64, torch.int32)
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of the VAE's attention in old diffusers, and today's."""
 
@@ -90,9 +91,6 @@ def verify(folder: Path | str) -> list[Comparison]:
         found = _encoder_outputs(parts, tensors)
         found["noise_pred"] = parts.unet(tensors["noisy_latents"], tensors["timestep"], tensors["fmri_embedding"])
         found["video"] = _video(parts, tensors, settings)
-    unknown = sorted(set(tensors) - set(found) - set(INPUTS))
-    if unknown:
-        raise MindvizError(f"{path}: expected only tensors that this checkpoint gives, found {', '.join(unknown)}")
     return [_compare(name, found[name], tensors[name], path) for name in sorted(found) if name in tensors]
 
 
@@ -148,30 +146,54 @@ def read_sampling(path: Path) -> dict[str, Any]:
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], parts: Parts, settings: Mapping[str, Any]) -> None:
-    config, down = parts.encoder.config, parts.codec.config.downscale
+    config = parts.encoder.config
     layers = range(config.depth) if config.use_temporal else ()
     attention = [f"attn_{kind}_{layer}" for layer in layers for kind in ("spatial", "temporal")]
     missing = [name for name in (*INPUTS, *OUTPUTS, *attention) if name not in tensors]
     if missing:
         raise MindvizError(f"{path}: expected the tensors {', '.join(missing)}, found {', '.join(sorted(tensors))}")
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    shapes = _shapes(tensors, parts, settings)
+    unknown = sorted(set(tensors) - set(shapes))
+    if unknown:
+        raise MindvizError(f"{path}: expected only tensors that this checkpoint gives, found {', '.join(unknown)}")
+    for name in (n for n in shapes if n in tensors):
+        tensor = tensors[name]
+        if tensor.dtype not in ((torch.float32, *WHOLE) if name == "timestep" else (torch.float32,)):
+            raise MindvizError(f"{path}: expected {name} of float32, found {tensor.dtype}")
+        if tuple(tensor.shape) not in shapes[name]:
+            expected = " or ".join(map(str, shapes[name]))
+            raise MindvizError(f"{path}: expected {name} of shape {expected}, found {tuple(tensor.shape)}")
+        if not tensor.numel():
+            raise MindvizError(f"{path}: expected values in {name}, found none: its shape is {tuple(tensor.shape)}")
+        if not bool(torch.isfinite(tensor).all()):
             raise MindvizError(f"{path}: expected finite values in {name}, found NaN or infinity")
-    batch, channels = len(tensors["fmri"]), parts.unet.config.in_channels
-    size = (settings["height"] // down, settings["width"] // down)
-    shapes = {
-        "fmri": (batch, config.window_size, config.num_voxels),
-        "fmri_negative": (batch, config.window_size, config.num_voxels),
-        "initial_latents": (batch, channels, settings["video_length"], *size),
+
+
+def _shapes(
+    tensors: Mapping[str, Tensor], parts: Parts, settings: Mapping[str, Any]
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """The shapes that each tensor may have; how many windows and noisy frames there are, the tensors say."""
+    encoder, unet, vae = parts.encoder.config, parts.unet.config, parts.codec.config
+    batch, frames = (*tensors["fmri"].shape, 1)[0], settings["video_length"]
+    size = tuple(settings[side] // vae.downscale for side in ("height", "width"))
+    noisy = tuple(tensors["noisy_latents"].shape)[2:5]
+    noisy += (1,) * (3 - len(noisy))
+    patches, heads, window = encoder.patching.num_patches, encoder.num_heads, encoder.window_size
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = {
+        "fmri": ((batch, window, encoder.num_voxels),),
+        "fmri_negative": ((batch, window, encoder.num_voxels),),
+        "timestep": ((), (1,), (batch,)),
+        "noisy_latents": ((batch, unet.in_channels, *noisy),),
+        "initial_latents": ((batch, unet.in_channels, frames, *size),),
+        "fmri_embedding": ((batch, encoder.num_tokens, encoder.token_dim),),
+        "noise_pred": ((batch, unet.out_channels, *noisy),),
+        "video": ((batch, vae.out_channels, frames, *(side * vae.downscale for side in size)),),
     }
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise MindvizError(f"{path}: expected {name} of shape {shape}, found {tuple(tensors[name].shape)}")
-    noisy = tensors["noisy_latents"]
-    if noisy.ndim != 5 or noisy.shape[1] != channels or len(noisy) != len(tensors["fmri_embedding"]):
-        raise MindvizError(f"{path}: expected noisy_latents (B, {channels}, F, h, w), found {tuple(noisy.shape)}")
-    if tensors["timestep"].numel() not in (1, len(noisy)):
-        raise MindvizError(f"{path}: expected one timestep, or {len(noisy)}, found {tensors['timestep'].numel()}")
+    for layer in range(encoder.depth):
+        shapes[f"attn_spatial_{layer}"] = ((batch * window, heads, patches, patches),)
+        if encoder.use_temporal:
+            shapes[f"attn_temporal_{layer}"] = ((batch * patches, heads, window, window),)
+    return shapes
 
 
 # ---------------------------------------------------------------------- reading checkpoints
@@ -244,7 +266,7 @@ def import_checkpoint(source: Path | str, target: Path | str) -> None:
     info = CheckpointInfo(
         name=source.resolve().name,
         image_size=min(unet.sample_size * parts.codec.config.downscale, 256),  # 256: what the paper samples (sec. 4)
-        sampling={"num_inference_steps": 200, "guidance_scale": 12.5, "seed": 0, "num_frames": 6, "negative": "given"},
+        sampling=asdict(SamplingSettings(num_inference_steps=200, guidance_scale=12.5, negative="given")),
         provenance={
             "source": str(source.resolve()),
             "sha256": fingerprint(source),

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from mindviz.checkpoint import atomic_file, load_arrays, save_arrays, write_json
 from mindviz.data import cleaning
-from mindviz.data.wen2018 import Preparation, PrepareOptions, expected_repeats
+from mindviz.data.wen2018 import LABEL, Preparation, PrepareOptions, expected_repeats
 from mindviz.simulate import features, films, forward, raw
 from mindviz.simulate.areas import DRIVERS
 from mindviz.simulate.subjects import Subject, SubjectSpec, make_subject
@@ -162,6 +162,11 @@ def _check_recipe(recipe: WorldRecipe, out: Path) -> None:
     write_json(path, content)
 
 
+def label_raw(recipe: WorldRecipe, out: Path) -> None:
+    """Say beside the raw files that they are simulated, for whoever prepares them again."""
+    write_json(out / "raw" / LABEL, {"simulated": recipe.options.simulated, "name": recipe.options.name})
+
+
 def make_world(
     recipe: WorldRecipe, out: Path, discard_raw: bool = False, workers: int = 2, only: Sequence[str] = ()
 ) -> Path:
@@ -183,6 +188,7 @@ def make_world(
     chosen_subjects = tuple(spec for spec in recipe.subjects if not only or spec.name in only)
     for name in only:  # raw runs of an earlier recipe must not be taken for this one's
         shutil.rmtree(out / "raw" / f"subject{name}", ignore_errors=True)
+    label_raw(recipe, out)
     make_runs(dataclasses.replace(recipe, subjects=chosen_subjects), out, discard_raw, workers)
     for spec in recipe.subjects:
         if spec not in chosen_subjects:

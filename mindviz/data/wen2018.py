@@ -20,10 +20,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mindviz.checkpoint import atomic_file, atomic_folder, load_arrays, read_json, save_arrays
+from mindviz.checkpoint import atomic_file, atomic_folder, load_arrays, read_json, replaceable, save_arrays
 from mindviz.data import cifti, cleaning, selection
 from mindviz.data.windows import WindowSpec
 from mindviz.types import MindvizError, VideoClip
@@ -32,6 +33,8 @@ from mindviz.video import read_video, write_mp4
 MESH = "fsLR-32k"
 TR = 2.0
 FPS = 3.0
+LABEL = "simulated.json"
+"""Beside simulated runs in the raw layout: their name, and that they are simulated."""
 Progress = Callable[[int, int, str], None]
 """Called with (files done, files in all, what was done)."""
 
@@ -129,7 +132,7 @@ def read_repeat(path: Path, allow_constant: bool = False) -> np.ndarray:
     if constant.any() and not allow_constant:
         raise MindvizError(
             f"{path}: expected every cortical vertex to vary, found {constant.sum()} constant ones, the first at "
-            f"{int(np.argmax(constant))} (they can be left out with allow_constant)"
+            f"{int(np.argmax(constant))} (--allow-constant leaves them out)"
         )
     cleaned = cleaning.clean(bold)
     cleaned[constant] = 0
@@ -187,17 +190,13 @@ class Preparation:
         save_arrays(self._kept(subject, run), {"average": total.astype(np.float16), "constant": never, **arrays})
 
     def finish_subject(self, subject: str, train: Sequence[str], test: Sequence[str]) -> selection.Selection:
-        """Choose the subject's vertices from its training runs and write all its runs."""
+        """Choose the subject's vertices from its training runs, none constant in any run, and write all its runs."""
         if not train:
             raise MindvizError(
                 f"subject {subject}: expected training runs (seg1, …) to choose vertices from, found none"
             )
-        fisher, constant = [], []
-        for run in train:
-            arrays = load_arrays(self._kept(subject, run))
-            fisher.append(arrays["fisher_z"])
-            constant.append(arrays["constant"])
-        reliability = np.stack(fisher)
+        reliability = np.stack([load_arrays(self._kept(subject, run))["fisher_z"] for run in train])
+        constant = [load_arrays(self._kept(subject, run))["constant"] for run in (*train, *test)]
         reliability[:, np.any(constant, axis=0)] = 0
         chosen = selection.select_reliable(reliability, self.options.alpha, self.options.fraction)
         folder = self.folder / f"subject{subject}"
@@ -293,6 +292,29 @@ def check_captions(path: Path, frames: int) -> dict[str, object]:
     return {key: content[key] for key in ("captions", "shots") if key in content}
 
 
+def read_label(raw: Path) -> dict[str, Any]:
+    """`name` and `simulated` as `PrepareOptions` takes them, where ``simulated.json`` says so; empty otherwise."""
+    path = Path(raw) / LABEL
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    if not isinstance(content.get("simulated"), bool) or not isinstance(content.get("name"), str):
+        raise MindvizError(f'{path}: expected "simulated", true or false, and a "name", found {content}')
+    return {"name": content["name"], "simulated": content["simulated"]}
+
+
+def check_target(raw: Path, target: Path) -> Path:
+    """The resolved target: apart from the raw download, and absent, empty or a dataset that may be replaced."""
+    raw, target = Path(raw).resolve(), replaceable(target)
+    if target == raw or target in raw.parents or raw in target.parents:
+        raise MindvizError(f"{target}: expected a target outside the raw download and not around it, found raw {raw}")
+    found = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    if found and "dataset.json" not in found:
+        names = ", ".join(found[:3])
+        raise MindvizError(f"{target}: expected a new or empty folder or a dataset, found other files in it ({names})")
+    return target
+
+
 def _work_list(
     raw: Path, subjects: Sequence[str], runs: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, str], list[Path]]:
@@ -314,7 +336,7 @@ def prepare(
     Parameters
     ----------
     raw : folder with ``subject1/fmri/…`` and ``stimuli/…``
-    target : dataset folder to write; it appears when everything has succeeded, and replaces one that is there.
+    target : dataset folder to write; it appears when everything has succeeded, and replaces a dataset that is there.
     subjects : names without the prefix (``"1"``); all that are there by default.
     runs : ``"seg1"``, …, ``"test1"``, …; all that are there by default.
     progress : called after every file.
@@ -328,7 +350,7 @@ def prepare(
     MindvizError
         In one sentence, for whatever is missing or wrong. All headers are checked before the first run is read.
     """
-    raw, options = Path(raw), options or PrepareOptions()
+    aside, raw, options = check_target(raw, target), Path(raw), options or PrepareOptions()
     subjects = tuple(subjects or find_subjects(raw))
     runs_of = {subject: tuple(runs or find_runs(raw, subject)) for subject in subjects}
     files = _work_list(raw, subjects, runs_of)
@@ -338,13 +360,14 @@ def prepare(
     for film in films:
         if not (raw / "stimuli" / f"{film}.mp4").is_file():
             raise MindvizError(f"{raw / 'stimuli' / f'{film}.mp4'}: expected the film of {film}, found no such file")
-    preparation = Preparation(Path(target), options)
+    preparation = Preparation(aside, options)
     preparation.discard()
     try:
         _prepare_all(preparation, raw, files, films, progress or (lambda done, total, what: None))
-        return preparation.publish()
+        preparation.publish()
     finally:
         preparation.discard()
+    return Path(target)
 
 
 def _prepare_all(

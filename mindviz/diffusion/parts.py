@@ -87,7 +87,7 @@ def make_scheduler(config: Mapping[str, Any]) -> Any:
     Raises
     ------
     MindvizError
-        If ``_class_name`` names no scheduler of diffusers.
+        If ``_class_name`` names no scheduler of diffusers, or if it cannot be made with these options.
     """
     name = config.get("_class_name")
     cls: Any = getattr(diffusers, str(name), None)
@@ -103,6 +103,11 @@ def make_scheduler(config: Mapping[str, Any]) -> Any:
     logger.setLevel(logging.ERROR)
     try:
         return cls.from_config(options)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        reason = str(error).partition("\n")[0]
+        raise MindvizError(
+            f"the scheduler configuration: expected options of {name}, found {options}: {reason}"
+        ) from error
     finally:
         logger.setLevel(level)
 

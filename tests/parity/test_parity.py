@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,10 @@ def edit_tensors(folder: Path, change) -> None:
     save_file(state, folder / "tensors.safetensors")
 
 
+def put(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    return lambda folder: edit_tensors(folder, lambda state: state.update({name: change(state[name]).contiguous()}))
+
+
 UNET, ENCODER = "checkpoint/unet/config.json", "checkpoint/fmri_encoder/config.json"
 BIN = "checkpoint/unet/diffusion_pytorch_model.bin"
 BAD = {
@@ -158,6 +163,21 @@ BAD = {
     "voxels": (lambda f: edit_tensors(f, lambda s: s.update(fmri=torch.ones(2, 2, 95))), r"expected fmri of shape"),
     "wrong shape": (lambda f: edit_weights(f, "unet", lambda s: s["conv_in.bias"].resize_(3)), r"found \(3,\)"),
     "NaN weight": (lambda f: edit_weights(f, "vae", lambda s: s["quant_conv.bias"].fill_(torch.nan)), "finite value"),
+    "no dimension": (put("fmri", lambda t: t.sum()), r"expected fmri of shape .*, found \(\)"),
+    "flat": (put("fmri_negative", lambda t: t.flatten()), "expected fmri_negative of shape"),
+    "no windows": (put("fmri", lambda t: t[:0]), "expected values in fmri, found none"),
+    "tokens": (put("fmri_embedding", lambda t: t[..., :-1]), "expected fmri_embedding of shape"),
+    "float64": (put("fmri", lambda t: t.double()), "expected fmri of float32, found torch.float64"),
+    "whole numbers": (put("video", lambda t: t.int()), "expected video of float32, found torch.int32"),
+    "timesteps": (put("timestep", lambda t: t[None]), r"timestep of shape \(\) or \(1,\) or \(2,\), found \(1, 2\)"),
+    "noise": (put("noisy_latents", lambda t: t[0]), "expected noisy_latents of shape"),
+    "attention": (put("attn_spatial_0", lambda t: t[0]), "expected attn_spatial_0 of shape"),
+    "no heads": (lambda f: edit_json(f / ENCODER, num_heads=0), "encoder/config.json: expected values that make a"),
+    "odd width": (lambda f: edit_json(f / ENCODER, embed_dim=9, num_heads=3), "encoder/config.json: embed_dim must be"),
+    "noise schedule": (
+        lambda f: edit_json(f / "checkpoint/scheduler/scheduler_config.json", beta_schedule="square"),
+        "expected options of PNDMScheduler, found .*'beta_schedule': 'square'",
+    ),
     "strange option": (lambda f: edit_json(f / UNET, gated_attention=2), "found gated_attention = 2"),
     "other option": (lambda f: edit_json(f / UNET, only_cross_attention=True), "only_cross_attention"),
     "widths": (lambda f: edit_json(f / UNET, cross_attention_dim=8), "attention_dim 12"),
@@ -174,7 +194,7 @@ def test_bad_folders_are_named_in_one_sentence(plain: Path, case: str) -> None:
     with pytest.raises(MindvizError, match=message) as caught:
         verify(plain)
     assert "\n" not in str(caught.value)
-    assert str(plain) in str(caught.value) or case == "schedule"
+    assert str(plain) in str(caught.value) or case in ("schedule", "noise schedule")
 
 
 def test_harmless_keys_are_kept(plain: Path) -> None:

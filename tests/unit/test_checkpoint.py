@@ -23,6 +23,16 @@ class Sizes:
     heads: int | tuple[int, ...] = 2
 
 
+@dataclass(frozen=True)
+class Shared:
+    width: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise MindvizError(f"width {self.width} must be a multiple of heads {self.heads}")
+
+
 class Configuration:
     """Stands for the class of a pickled training configuration; reading it back must not touch it."""
 
@@ -77,6 +87,20 @@ def test_configurations_are_read_strictly(tmp_path: Path, text: str, message: st
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(MindvizError, match=message):
         ck.read_config(tmp_path, Sizes)
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        (3, "config.json: width 4 must be a multiple of heads 3$"),
+        (0, "config.json: expected values that make a Shared,"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused_by_file(tmp_path: Path, heads: int, message: str) -> None:
+    ck.write_json(tmp_path / "config.json", {"width": 4, "heads": heads})
+    with pytest.raises(MindvizError, match=message) as caught:
+        ck.read_config(tmp_path, Shared)
+    assert str(caught.value).startswith(str(tmp_path))
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, module: nn.Module) -> None:
@@ -148,6 +172,60 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     with ck.atomic_folder(target) as folder:
         (folder / "b").write_text("new")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["b", "out"]
+
+
+@pytest.mark.parametrize("failing", ["old", "new"])
+def test_a_failed_replacement_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    target, replace = tmp_path / "out", Path.replace
+    ck.write_json(target / "a", {})
+
+    def fails(path: Path, to: Path) -> Path:
+        if path.is_dir() and path.name != "it" and (path == target) == (failing == "old"):
+            raise OSError("busy")
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="busy"), ck.atomic_folder(target) as folder:
+        (folder / "b").write_text("new")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "out"]
+
+
+def test_an_old_folder_that_cannot_be_put_back_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, replace = tmp_path / "out", Path.replace
+    ck.write_json(target / "a", {})
+
+    def fails(path: Path, to: Path) -> Path:
+        if path.is_dir() and path != target:
+            raise OSError("busy")
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="busy"), ck.atomic_folder(target):
+        pass
+    assert [p.name for p in tmp_path.rglob("a")] == ["a"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_folders_that_cannot_be_replaced_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    for target, found in ((".", "the current"), ("..", "the current"), ("../file", "a file"), ("/", "a mount point")):
+        with pytest.raises(MindvizError, match=f"can be made or replaced, found {found}"), ck.atomic_folder(target):
+            pytest.fail("the work was begun")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "here"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with ck.atomic_folder(tmp_path / "link") as folder:
+        (folder / "a").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "a").is_file()
 
 
 def test_fingerprints_follow_names_and_contents(tmp_path: Path) -> None:

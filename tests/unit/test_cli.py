@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from mindviz import cli
+import app
+from mindviz import cli, data
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +90,12 @@ def test_a_folder_with_other_files_is_not_replaced(tiny_dataset, tiny_checkpoint
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_the_current_folder_is_refused_before_decoding(tiny_dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = refused(capsys, *decode(tiny_dataset, Path(), "--checkpoint", tmp_path / "none"))
+    assert "the current working directory" in told and not list(tmp_path.iterdir())
+
+
 def test_verify_refuses_a_folder_without_a_checkpoint(tmp_path, capsys):
     assert str(tmp_path) in refused(capsys, "verify", tmp_path)
 
@@ -97,5 +106,74 @@ def test_import_refuses_a_missing_source(tmp_path, capsys):
 
 
 def test_prepare_refuses_a_folder_without_subjects(tmp_path, capsys):
-    refused(capsys, "prepare", tmp_path, tmp_path / "target")
+    refused(capsys, "prepare", tmp_path / "raw", tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+def test_prepare_does_not_replace_its_download(tmp_path, capsys):
+    (tmp_path / "subject1" / "fmri").mkdir(parents=True)
+    assert "outside the raw download" in refused(capsys, "prepare", tmp_path, tmp_path)
+    assert (tmp_path / "subject1" / "fmri").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("label", "arguments", "changes"),
+    [
+        (None, [], {}),
+        (None, ["--name", "Mine", "--allow-constant"], {"name": "Mine", "allow_constant": True}),
+        ({"simulated": True, "name": "Made up"}, [], {"name": "Made up", "simulated": True}),
+        ({"simulated": True, "name": "Made up"}, ["--name", "Mine"], {"name": "Mine", "simulated": True}),
+    ],
+)
+def test_prepare_knows_its_name_and_what_is_simulated(tmp_path, monkeypatch, label, arguments, changes):
+    given = []
+    monkeypatch.setattr(data, "prepare", lambda *prepared: given.append(prepared[4]))
+    if label:
+        (tmp_path / "simulated.json").write_text(json.dumps(label))
+    assert cli.main(["prepare", str(tmp_path), str(tmp_path / "target"), *arguments]) == 0
+    assert [asdict(options) for options in given] == [asdict(data.PrepareOptions()) | changes]
+
+
+# ---------------------------------------------------------------------- the app and make
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (PermissionError(13, "Permission denied", "/data/dataset.json"), 2, "/data/dataset.json could not be read"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_the_app_says_what_stops_it_in_one_sentence(monkeypatch, capsys, error, status, told):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(app.ui, "open_workspace", fails)
+    assert app.main([]) == status
+    printed = capsys.readouterr().err
+    assert printed.startswith("mindviz: ") and told in printed and printed.count("\n") == 1
+
+
+@pytest.fixture
+def make():
+    program = shutil.which("make") or pytest.skip("make is not on this machine")
+    return lambda *arguments: subprocess.run(
+        [program, "-C", ROOT, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_make_clean_keeps_results(make):
+    removed = make("-n", "clean").stdout.split()
+    assert ".mypy_cache" in removed and "out" not in removed
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_make_leaves_no_broken_environment(tmp_path, make, existing):
+    """As on a Debian without python3-venv: the interpreter is there, pip is not, and the exit status is 1."""
+    python, venv = tmp_path / "python", tmp_path / "venv"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || { mkdir -p "$3/bin"; touch "$3/bin/python"; exit 1; }\n')
+    python.chmod(0o755)
+    if existing:
+        venv.mkdir()
+        (venv / "kept").touch()
+    done = make(f"PYTHON={python}", f"VENV={venv}", f"{venv}/bin/python")
+    assert done.returncode == 2 and "apt install python3-venv" in done.stderr
+    assert not (venv / "bin" / "python").exists() and venv.exists() == existing

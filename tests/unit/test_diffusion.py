@@ -17,6 +17,7 @@ from mindviz.diffusion import (
     VideoUNet,
     attention_parameters,
     build_unet2d,
+    clip_noise,
     guided,
     initial_latents,
     make_scheduler,
@@ -206,12 +207,26 @@ def test_a_callback_may_cancel() -> None:
 def test_schedules() -> None:
     with pytest.raises(MindvizError, match="found 'UNet2DConditionModel'"):
         make_scheduler({"_class_name": "UNet2DConditionModel"})
+    for option in ({"beta_schedule": "square"}, {"num_train_timesteps": "many"}, {"beta_start": {}}):
+        with pytest.raises(MindvizError, match="expected options of DDIMScheduler, found") as caught:
+            make_scheduler({"_class_name": "DDIMScheduler"} | option)
+        assert str(option)[1:-1] in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(MindvizError, match="between 1 and 999"):
         sample(denoiser, DDIMScheduler(), torch.zeros(1), 1000)
     fixed = published_schedule({"_class_name": "PNDMScheduler", "steps_offset": 0, "skip_prk_steps": True}, "ddim")
     assert isinstance(make_scheduler(fixed), DDIMScheduler)
     assert (fixed["steps_offset"], fixed["clip_sample"]) == (1, False)
     assert torch.equal(initial_latents((2, 3), 5), initial_latents((2, 3), 5))
+
+
+def test_clip_noise_has_unit_variance_and_the_stated_correlation_between_frames() -> None:
+    shape = (4, 32, 6, 8, 8)
+    assert torch.equal(initial_latents(shape, 3), torch.randn(shape, generator=torch.Generator().manual_seed(3)))
+    for shared in (0.0, 0.3, 1.0):
+        noise = clip_noise(shape, torch.Generator().manual_seed(0), shared)
+        frames = noise.transpose(0, 2).reshape(6, -1)
+        expected = torch.full((6, 6), shared).fill_diagonal_(1.0)
+        torch.testing.assert_close(torch.cov(frames), expected, atol=0.06, rtol=0)
 
 
 # ---------------------------------------------------------------------- the codec

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from mindviz import video
+from mindviz.checkpoint import save_arrays
 from mindviz.data import Dataset, PrepareOptions, cifti, cleaning, prepare, wen2018
 from mindviz.simulate import raw as simulated
 from mindviz.types import MindvizError, VideoClip
+from training.world import WorldRecipe, label_raw
 
 PLANTED = np.array([5, 700, 29695, 29696, 59411])
 """Vertices that repeat themselves, at both ends of both hemispheres."""
@@ -205,8 +207,57 @@ def test_a_subject_or_run_that_is_not_there_is_refused(raw, tmp_path, arguments,
 
 
 def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "raw").mkdir()
     with pytest.raises(MindvizError, match="expected folders like subject1/fmri, found none"):
-        prepare(tmp_path, tmp_path / "data")
+        prepare(tmp_path / "raw", tmp_path / "data")
+
+
+@pytest.mark.parametrize("target", ["raw", "raw/data", ".", "other/../raw"])
+def test_a_target_at_inside_or_around_the_download_is_refused(raw, tmp_path, target):
+    with pytest.raises(MindvizError, match="expected a target outside the raw download and not around it"):
+        prepare(raw, tmp_path / target, options=OPTIONS)
+    assert wen2018.find_runs(raw, "1") == ("seg1", "seg2") and [p.name for p in tmp_path.iterdir()] == ["raw"]
+
+
+def test_only_an_empty_folder_or_a_dataset_is_replaced(tmp_path):
+    raw, target = tmp_path / "raw", tmp_path / "thesis"
+    target.mkdir()
+    with pytest.raises(MindvizError, match="expected folders like subject1/fmri"):
+        prepare(raw, target)
+    (target / "thesis.tex").write_text("years of work")
+    with pytest.raises(MindvizError, match=r"or a dataset, found other files in it \(thesis.tex\)"):
+        prepare(raw, target)
+    (target / "dataset.json").touch()
+    with pytest.raises(MindvizError, match="expected folders like subject1/fmri"):
+        prepare(raw, target)
+
+
+def test_vertices_constant_in_any_run_are_not_chosen(tmp_path):
+    rng = np.random.default_rng(0)
+    reliable = np.isin(np.arange(cifti.NUM_CORTEX), PLANTED)
+    chosen = {}
+    for case, spoilt in {"none": {}, "train": {"seg2": 700}, "test": {"test1": 29695}}.items():
+        preparation = wen2018.Preparation(tmp_path / case, OPTIONS)
+        for run in ("seg1", "seg2", "seg3", "test1"):
+            noise = rng.normal(size=cifti.NUM_CORTEX).astype(np.float32)
+            arrays = {
+                "average": np.zeros((cifti.NUM_CORTEX, 2), np.float16),
+                "constant": np.arange(cifti.NUM_CORTEX) == spoilt.get(run, -1),
+                "fisher_z": np.where(reliable, 3 + noise / 1000, noise / 10),
+            }
+            save_arrays(preparation.work / "cortex" / "subject1" / f"{run}.safetensors", arrays)
+        selected = preparation.finish_subject("1", ("seg1", "seg2", "seg3"), ("test1",)).vertices
+        chosen[case] = set(PLANTED) & set(selected)
+    assert chosen == {"none": {*PLANTED}, "train": {*PLANTED} - {700}, "test": {*PLANTED} - {29695}}
+
+
+def test_simulated_raw_files_are_labelled(tmp_path):
+    assert wen2018.read_label(tmp_path / "raw") == {}
+    label_raw(WorldRecipe(), tmp_path)
+    assert wen2018.read_label(tmp_path / "raw") == {"name": "Simulated demo", "simulated": True}
+    (tmp_path / "raw" / wen2018.LABEL).write_text('{"simulated": "yes"}')
+    with pytest.raises(MindvizError, match=r'simulated.json: expected "simulated", true or false, and a "name", found'):
+        wen2018.read_label(tmp_path / "raw")
 
 
 def test_an_interrupted_preparation_goes_on_where_it_stopped(whole, tmp_path):
