@@ -183,6 +183,7 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
     _claim(folder, task, config)
     AcceleratorState._reset_state()  # one process trains several stages, and each may have another precision
     accelerator = Accelerator(
+        cpu=True,  # the tasks make their batches there
         mixed_precision=config.mixed_precision,
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),

@@ -98,7 +98,9 @@ def kept_ridge(cache: Path, scans: TrainingScans, targets: Tensor, rank: int) ->
     if not path.exists():
         fit = vars(fit_ridge(scans.windows, targets, rank))
         save_tensors(path, {k: torch.tensor(v).double() if isinstance(v, float) else v for k, v in fit.items()})
-    return RidgeFit(**{k: v if v.ndim else v.item() for k, v in load_tensors(path).items()})
+    kept = load_tensors(path)
+    numbers = {name: float(kept.pop(name)) for name in ("penalty", "error", "baseline")}
+    return RidgeFit(**kept, **numbers)
 
 
 def caption_targets(scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> Tensor:

@@ -66,9 +66,9 @@ class SubjectData:
         less than the mean of two, so every response in it would look weaker than it was.
         """
         scale = self.std if deviation is None else deviation
-        fit = scale.shape == self.std.shape and np.isfinite(scale) & (scale > 0)
-        if not np.all(fit):
-            found = f"{int((~fit).sum())} that are not" if np.ndim(fit) else f"shape {scale.shape}"
+        positive = np.isfinite(scale) & (scale > 0)
+        if scale.shape != self.std.shape or not positive.all():
+            found = f"shape {scale.shape}, {int((~positive).sum())} of them not positive"
             raise MindvizError(f"a window's run: expected positive deviations of {len(self.std)} voxels, found {found}")
         return (bold - self.mean) / scale
 

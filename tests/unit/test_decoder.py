@@ -119,7 +119,7 @@ def test_scans_take_the_scale_of_their_own_run(decoder: Decoder, window: Window)
     assert not np.allclose(decoder.encode(replace(averaged, deviation=None)).tokens, decoder.encode(window).tokens)
     constant = data.std.copy()
     constant[3] = 0
-    with pytest.raises(MindvizError, match=r"expected positive deviations of \d+ voxels, found 1 that are not"):
+    with pytest.raises(MindvizError, match=r"expected positive deviations of \d+ voxels, found .* 1 of them not"):
         decoder.encode(replace(window, deviation=constant))
     with pytest.raises(MindvizError, match=r"found shape \(2,\)"):
         decoder.encode(replace(window, deviation=np.ones(2, np.float32)))
