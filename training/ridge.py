@@ -99,8 +99,8 @@ def kept_ridge(cache: Path, scans: TrainingScans, targets: Tensor, rank: int) ->
         fit = vars(fit_ridge(scans.windows, targets, rank))
         save_tensors(path, {k: torch.tensor(v).double() if isinstance(v, float) else v for k, v in fit.items()})
     kept = load_tensors(path)
-    numbers = {name: float(kept.pop(name)) for name in ("penalty", "error", "baseline")}
-    return RidgeFit(**kept, **numbers)
+    penalty, error, baseline = (float(kept[name]) for name in ("penalty", "error", "baseline"))
+    return RidgeFit(kept["into"], kept["out"], kept["bias"], kept["unseen"], penalty, error, baseline)
 
 
 def caption_targets(scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> Tensor:
