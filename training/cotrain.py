@@ -16,7 +16,7 @@ from torch.nn import functional
 from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder
 from training.contrast import direct_tokens
-from training.image import Noising
+from training.image import Noising, denoising_loss
 from training.inflate import freeze_all_but_attention
 from training.latents import LatentCorpus
 from training.ridge import RidgeFit
@@ -111,5 +111,5 @@ class CotrainTask:
         )
         middle = starts + scans.clip_frames // 2
         distance = functional.mse_loss(tokens, self.corpus.tokens_of(middle))
-        error = functional.mse_loss(answer, target)
+        error = denoising_loss(answer, target, self.corpus.channel_weights)
         return error + o["token_weight"] * distance, {"denoising": error.item(), "tokens": distance.item()}

@@ -93,6 +93,8 @@ class Demo:
         torch.manual_seed(SEED)
         task = ImageTask(self.foundation.unet, self.latents, self.foundation.scheduler)
         train(task, self.foundation.image_loop, self.out / "image")
+        task.channel_weights = self.latents.channel_weights
+        train(task, self.foundation.image_polish, self.out / "image_polish")
         return task.module
 
     # ------------------------------------------------------------------ the paper's stages

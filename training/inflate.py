@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mindviz.diffusion import UNet2DConditionModel, VideoUNet, attention_parameters
-from training.image import Noising, drop_condition
+from training.image import Noising, denoising_loss, drop_condition
 from training.latents import LatentCorpus
 
 
@@ -60,4 +59,4 @@ class InflateTask:
         starts = self.corpus.clip_starts[indices]
         noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
         tokens = drop_condition(self.corpus.tokens_of(starts), self.corpus.empty_tokens, self.dropout, generator)
-        return functional.mse_loss(model(noisy, timesteps, tokens), target), {}
+        return denoising_loss(model(noisy, timesteps, tokens), target, self.corpus.channel_weights), {}

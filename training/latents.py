@@ -52,6 +52,12 @@ class LatentCorpus:
         return rearrange(self.latents[frames], "b f c h w -> b c f h w")
 
     @cached_property
+    def channel_weights(self) -> Tensor:
+        """Variance (C,) of each channel over the corpus, scaled to a mean of 1: how much of the picture it holds."""
+        variance = self.latents.var((0, 2, 3))
+        return variance / variance.mean()
+
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of latents, tokens and captions."""
         digest = sha256()

@@ -14,7 +14,10 @@ from training.loop import LoopConfig
 
 @dataclass(frozen=True)
 class FoundationRecipe:
-    """The parts that the paper takes pretrained, and that no hub gives us here: VAE, CLIP and text-to-image U-Net."""
+    """The parts that the paper takes pretrained, and that no hub gives us here: VAE, CLIP and text-to-image U-Net.
+
+    `image_polish` continues `image_loop` with channels weighted by their variance (`training.image.denoising_loss`).
+    """
 
     codec: VAEConfig
     codec_loop: LoopConfig
@@ -23,6 +26,7 @@ class FoundationRecipe:
     unet: UNetConfig
     scheduler: dict[str, Any]
     image_loop: LoopConfig
+    image_polish: LoopConfig
 
 
 DEMO_FOUNDATION = FoundationRecipe(
@@ -72,6 +76,9 @@ DEMO_FOUNDATION = FoundationRecipe(
         ema_decay=0.999,
         mixed_precision="bf16",
         save_every=1000,
+    ),
+    image_polish=LoopConfig(
+        steps=1200, batch_size=32, lr=2.5e-4, warmup=50, ema_decay=0.995, seed=1, mixed_precision="bf16", save_every=600
     ),
 )
 
@@ -124,10 +131,10 @@ DEMO_STAGES = StagesRecipe(
         steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
     inflate_loop=LoopConfig(
-        steps=450, batch_size=8, lr=3e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+        steps=300, batch_size=8, lr=3e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
     ),
     cotrain_loop=LoopConfig(
-        steps=1200, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+        steps=900, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
     ),
     shared_noise=0.5,
 )

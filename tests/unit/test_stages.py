@@ -20,7 +20,7 @@ from training.codec import DecoderTask, encode_frames
 from training.contrast import ContrastConfig, ContrastTask, Targets
 from training.corpus import Corpus
 from training.cotrain import CotrainTask
-from training.image import ImageTask, Noising, drop_condition
+from training.image import ImageTask, Noising, denoising_loss, drop_condition
 from training.inflate import InflateTask
 from training.latents import LatentCorpus
 from training.mask import MaskTask
@@ -282,6 +282,18 @@ def test_the_ridge_path_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen()
     np.testing.assert_allclose(fit.unseen[:20].flatten(1).numpy(), first.predict(x[:20]) + y[20:].mean(0), atol=2e-3)
     assert fit.error < fit.baseline
     assert fit_ridge(windows.float(), targets.float(), rank=2, folds=3).out.shape == (12, 2)
+
+
+def test_the_denoising_loss_weighs_channels(latents: LatentCorpus) -> None:
+    generator = _generator()
+    answer, target = (torch.randn(3, 4, 2, 5, 5, generator=generator) for _ in range(2))
+    weights = torch.tensor([2.0, 1.0, 1.0, 0.0])
+    expected = sum(w * functional.mse_loss(answer[:, c], target[:, c]) for c, w in enumerate(weights)) / 4
+    torch.testing.assert_close(denoising_loss(answer, target, weights), expected)
+    torch.testing.assert_close(denoising_loss(answer, target, torch.ones(4)), denoising_loss(answer, target))
+    weights = latents.channel_weights
+    variance = latents.latents.transpose(0, 1).flatten(1).var(1)
+    torch.testing.assert_close(weights, variance / variance.mean())
 
 
 def test_a_kept_ridge_fit_is_the_fit(scans: TrainingScans, latents: LatentCorpus, tmp_path: Path) -> None:
