@@ -162,6 +162,16 @@ def _parts(config: LoopConfig, size: int, step: int, processes: int, rank: int) 
         yield chunk.chunk(processes)[rank], part * processes + rank
 
 
+def _accelerator(config: LoopConfig, folder: Path) -> Accelerator:
+    AcceleratorState._reset_state()  # one process trains several stages, and each may have another precision
+    return Accelerator(
+        cpu=True,  # the tasks make their batches there
+        mixed_precision=config.mixed_precision,
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
+    )
+
+
 def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> nn.Module:
     """Train `task.module` for `config.steps` steps, resuming what `folder` holds, and return the weights to keep.
 
@@ -181,13 +191,7 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
         `folder` belongs to a run with another configuration; or a loss is not finite (names step and samples).
     """
     _claim(folder, task, config)
-    AcceleratorState._reset_state()  # one process trains several stages, and each may have another precision
-    accelerator = Accelerator(
-        cpu=True,  # the tasks make their batches there
-        mixed_precision=config.mixed_precision,
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
-    )
+    accelerator = _accelerator(config, folder)
     accelerator.init_trackers(task.name)
     optimizer = torch.optim.AdamW(_parameter_groups(task.module, config.weight_decay), lr=config.lr, fused=True)
     model, optimizer = accelerator.prepare(task.module, optimizer)
