@@ -61,6 +61,12 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=int, help="denoising steps")
     command.add_argument("--guidance-scale", type=float)
     command.add_argument(
+        "--negative",
+        choices=("training", "run"),
+        help="guidance leads away from the mean scan of the training set or, as published, of the run (default: the "
+        "checkpoint's own)",
+    )
+    command.add_argument(
         "--layer", type=int, default=-1, help="layer of the attention map, from 0 (default: their mean)"
     )
     command.add_argument("--head", type=int, default=-1, help="head of the attention map, from 0 (default: their mean)")
@@ -103,7 +109,12 @@ def decode(options: argparse.Namespace) -> int:
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
     run = options.run or workspace.runs(options.subject)[0]
     workspace.check_layer_and_head(options.subject, options.layer, options.head)
-    given = {"seed": options.seed, "num_inference_steps": options.steps, "guidance_scale": options.guidance_scale}
+    given = {
+        "seed": options.seed,
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "negative": "given" if options.negative == "run" else options.negative,
+    }
     settings = replace(
         workspace.decoder.default_settings, **{name: value for name, value in given.items() if value is not None}
     )

@@ -68,9 +68,10 @@ def _percent(share: float) -> str:
 def note(decoded: Decoded) -> str:
     """Seed, settings and time in one line."""
     settings, seconds = decoded.settings, sum(decoded.timings.values())
+    negative = " · guided away from the run's mean scan" if settings.negative == "given" else ""
     return (
-        f"seed {settings.seed} · {settings.num_inference_steps} steps · guidance {settings.guidance_scale:g} · "
-        f"{seconds:.1f} s"
+        f"seed {settings.seed} · {settings.num_inference_steps} steps · "
+        f"guidance {settings.guidance_scale:g}{negative} · {seconds:.1f} s"
     )
 
 

@@ -110,8 +110,10 @@ class Workspace:
         settings: SamplingSettings,
         callback: Callable[..., None] | None = None,
     ) -> Decoded:
+        """Decode a scan; a ``"given"`` negative is the mean window of the run, as in the published evaluation."""
         window = self.dataset.window(subject, run, index)
-        return self.decoder.decode(window, settings, callback=callback, attention=True)
+        negative = self.dataset.windows(subject, run).mean(0) if settings.negative == "given" else None
+        return self.decoder.decode(window, settings, negative, callback)
 
     def attention(self, decoded: Decoded, layer: int, head: int) -> AttentionMap:
         return self.decoder.attention_map(decoded, decoded.window.subject, layer, head)

@@ -89,6 +89,7 @@ class Request:
 
 def test_the_tab_shows_steps_and_then_film_scores_and_note(workspace):
     tab = decode_tab.DecodeTab(workspace, background.Jobs())
+    assert tab.asked("1", "test1", 5, Request())[1]["state"] == "working"
     outcomes = list(tab.decode("1", "test1", 5, 0, 4, 2.0, Request()))
     states = [players["state"] for _, players, *_ in outcomes]
     assert states[0] == "working" and states[-1] == "done" and set(states[:-1]) == {"working"}
@@ -99,13 +100,31 @@ def test_the_tab_shows_steps_and_then_film_scores_and_note(workspace):
 
 def test_the_tab_shows_an_error_as_a_sentence(workspace):
     tab = decode_tab.DecodeTab(workspace, background.Jobs())
+    tab.asked("1", "test1", 5, Request())
     ((decoded, players, *_),) = tab.decode("1", "test1", 5, None, 4, 2.0, Request())
     assert decoded is None and players["state"] == "error" and "seed" in players["message"]
 
 
 def test_stopping_ends_the_decoding_without_a_word(workspace):
     tab = decode_tab.DecodeTab(workspace, background.Jobs())
+    tab.asked("1", "test1", 5, Request())
     outcomes = tab.decode("1", "test1", 5, 0, 500, 2.0, Request())
     assert next(outcomes)[1]["state"] == "working"
     assert tab.stopped("test1", 5, Request())[1]["message"].startswith("Stopped")
     assert all(players["state"] == "working" for _, players, *_ in outcomes)
+    tab.asked("1", "test1", 5, Request())
+    tab.stopped("test1", 5, Request())  # while it waits in the queue
+    assert list(tab.decode("1", "test1", 5, 0, 4, 2.0, Request())) == []
+
+
+def test_guidance_can_lead_away_from_the_run_as_published(tiny_dataset, workspace, tmp_path):
+    arguments = f"decode --subject 1 --scan 5 --steps 2 --data {tiny_dataset} --out"
+    records = []
+    for negative in ("training", "run"):
+        assert cli.main([*arguments.split(), str(tmp_path / negative), "--negative", negative]) == 0
+        records.append(json.loads((tmp_path / negative / "result.json").read_text()))
+    assert [record["settings"]["negative"] for record in records] == ["training", "given"]
+    settings = SamplingSettings(2, workspace.decoder.default_settings.guidance_scale, negative="given")
+    window, mean = workspace.dataset.window("1", "test1", 5), workspace.dataset.windows("1", "test1").mean(0)
+    expected = workspace.decoder.decode(window, settings, mean).clip.frames
+    assert np.array_equal(workspace.decode("1", "test1", 5, settings).clip.frames, expected)
