@@ -21,7 +21,7 @@ from mindviz.data import Dataset
 from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel, embed_frames
-from mindviz.types import MindvizError
+from mindviz.types import MindvizError, SamplingSettings
 from training import corpus as corpora
 from training.clip import ClipTask
 from training.codec import DecoderTask
@@ -171,7 +171,8 @@ class Demo:
             encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler, self.ridge,
             shared_noise=self.stages.shared_noise,
         )  # fmt: skip
-        train(task, self.stages.cotrain_loop, self.out / "cotrain")
+        for i, loop in enumerate(self.stages.cotrain_loops):  # the second goes on from the first, with a new warm-up
+            train(task, loop, self.out / f"cotrain{i or ''}")
         return encoders, task.module.unet
 
     # ------------------------------------------------------------------ what is shipped
@@ -191,7 +192,7 @@ class Demo:
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
             unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
-            self.stages.shared_noise,
+            SamplingSettings(guidance_scale=self.stages.guidance_scale, shared_noise=self.stages.shared_noise),
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> FMRIEncoder:

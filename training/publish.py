@@ -97,14 +97,14 @@ def publish(
     judge: Judge,
     scheduler: dict[str, Any],
     latent_scale: float,
-    shared_noise: float,
+    sampling: SamplingSettings,
 ) -> Path:
     """Write the dataset TARGET, in it TARGET/checkpoint and TARGET/judge; `earlier`: encoders by stage and subject."""
     shares = {s: round(attention_share(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
     info = CheckpointInfo(
         name=f"{dataset.name} model",
         image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],
-        sampling=dataclasses.asdict(SamplingSettings(shared_noise=shared_noise)),
+        sampling=dataclasses.asdict(sampling),
         simulated=dataset.simulated,
         dataset=dataset.fingerprint,
         mesh=dataset.mesh,
