@@ -64,8 +64,9 @@ def stream(job: Callable[[Callable[..., None]], Result], stop: threading.Event) 
 def _latest(messages: queue.Queue[Any], stop: threading.Event) -> Iterator[Any]:
     while True:
         message = messages.get()
-        while isinstance(message, Step) and not messages.empty():
-            message = messages.get()
+        for _ in range(messages.qsize()):  # what is there now: a fast job could fill it for ever
+            if isinstance(message, Step):
+                message = messages.get()
         if isinstance(message, BaseException):
             raise message
         if stop.is_set():
