@@ -60,15 +60,11 @@ class ImageTask:
     name = "image"
 
     def __init__(
-        self,
-        config: UNetConfig,
-        corpus: LatentCorpus,
-        scheduler: dict[str, Any],
-        condition_dropout: float = 0.1,
-        channel_weights: Tensor | None = None,
+        self, config: UNetConfig, corpus: LatentCorpus, scheduler: dict[str, Any], condition_dropout: float = 0.1
     ) -> None:
         self.config, self.corpus, self.scheduler = config, corpus, scheduler
-        self.condition_dropout, self.channel_weights = condition_dropout, channel_weights
+        self.condition_dropout = condition_dropout
+        self.channel_weights: Tensor | None = None  # of `denoising_loss`; may be set between two runs of the loop
         self.noising = Noising(scheduler)
         self.module = build_unet2d(config)
         self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-arg]

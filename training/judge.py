@@ -238,11 +238,11 @@ def draw_clips(names: Sequence[str], seed: int, seconds: float, config: JudgeCon
         film_clips(make_film(name, seed, seconds, test=i % 2 == 1), config, stride)
         for i, name in enumerate(tqdm(names, desc="drawing the judge's films", mininterval=5))
     ]
-    offsets = np.cumsum([0] + [len(p.frames) for p in parts])
+    offsets = np.cumsum([0] + [len(p.frames) for p in parts[:-1]])
     return LabelledClips(
         np.concatenate([p.frames for p in parts]),
         config.num_frames,
-        np.concatenate([p.starts + offset for p, offset in zip(parts, offsets, strict=False)]),
+        np.concatenate([p.starts + offset for p, offset in zip(parts, offsets, strict=True)]),
         {a: np.concatenate([p.labels[a] for p in parts]) for a in ASPECTS},
         np.concatenate([p.straddles for p in parts]),
     )

@@ -88,8 +88,8 @@ class StagesRecipe:
     """The paper's four stages.
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
-    `mindviz.diffusion.clip_noise` in inflation, co-training and sampling; the paper's is 0. `guidance_scale` is that
-    of the published checkpoint.
+    `mindviz.diffusion.clip_noise` in inflation, co-training and sampling; the paper's is 0. `guidance_scale` is what
+    the demo's checkpoint decodes with unless told otherwise.
     """
 
     encoder: EncoderConfig
@@ -124,6 +124,10 @@ _DEMO_ENCODER = EncoderConfig(
     linear_rank=128,
 )
 
+_DEMO_COTRAIN = LoopConfig(
+    steps=900, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+)
+
 DEMO_STAGES = StagesRecipe(
     encoder=_DEMO_ENCODER,
     mask_decoder=MaskedConfig(encoder=_DEMO_ENCODER, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, decoder_heads=4),
@@ -132,23 +136,10 @@ DEMO_STAGES = StagesRecipe(
     contrast_loop=LoopConfig(
         steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
     ),
-    inflate_loop=LoopConfig(
-        steps=300, batch_size=8, lr=3e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
-    ),
+    inflate_loop=replace(_DEMO_COTRAIN, steps=300, lr=3e-4),
     cotrain_loops=(
-        LoopConfig(
-            steps=900, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
-        ),
-        LoopConfig(
-            steps=1150,
-            batch_size=8,
-            lr=2e-4,
-            warmup=50,
-            ema_decay=0.995,
-            seed=1,
-            mixed_precision="bf16",
-            save_every=200,
-        ),
+        _DEMO_COTRAIN,
+        replace(_DEMO_COTRAIN, steps=1150, seed=1),
     ),
     shared_noise=0.5,
     guidance_scale=6.0,  # of 2.5, 4 and 6 the best for category and object, on 64 training windows of subject 1

@@ -93,7 +93,7 @@ def fit_ridge(windows: Tensor, targets: Tensor, rank: int, folds: int = 6) -> Ri
 
 def kept_ridge(cache: Path, scans: TrainingScans, targets: Tensor, rank: int) -> RidgeFit:
     """`fit_ridge` of a subject's scans, which takes a minute; the folder `cache` keeps it for the next call."""
-    key = sha256(f"{scans.fingerprint} {rank}".encode() + targets.contiguous().numpy().tobytes())
+    key = sha256(f"{scans.fingerprint} {rank} {PENALTIES}".encode() + targets.contiguous().numpy().tobytes())
     path = cache / f"ridge-{key.hexdigest()[:16]}.safetensors"
     if not path.exists():
         fit = vars(fit_ridge(scans.windows, targets, rank))
