@@ -1,4 +1,4 @@
-"""The command line: decode, verify, import-checkpoint, prepare.
+"""The command line: decode, evaluate, verify, import-checkpoint, prepare.
 
 Exit status: 0 done, 1 `verify` found a difference, 2 bad input, said in one sentence.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mindviz.evaluate.arguments import add_options, given_options
 from mindviz.types import MindvizError
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
@@ -41,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mindviz", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _decode_options(commands.add_parser("decode", help="decode one scan into videos, cortex maps and a record"))
+    evaluation = commands.add_parser("evaluate", help="decode a test run and report how much of the film is in it")
+    add_options(evaluation)
+    evaluation.set_defaults(run_command=evaluate)
     _verify_options(commands.add_parser("verify", help="compare a published checkpoint's tensors with ours"))
     _import_options(commands.add_parser("import-checkpoint", help="turn a published checkpoint into ours"))
     _prepare_options(commands.add_parser("prepare", help="prepare a download in the layout of Wen 2018"))
@@ -121,6 +125,15 @@ def decode(options: argparse.Namespace) -> int:
     with tqdm(total=settings.num_inference_steps, unit="step", disable=not sys.stderr.isatty()) as bar:
         decoded = workspace.decode(options.subject, run, options.scan, settings, lambda *_: bar.update())
     print(export.export(workspace, decoded, options.out, options.layer, options.head))
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Write the report of a test run; what the decoded clips score goes to stdout."""
+    from mindviz.evaluate import report
+
+    print(report.headline(report.evaluate(given_options(options))))
+    print(options.out / "report.html")
     return 0
 
 

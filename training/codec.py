@@ -18,6 +18,21 @@ from torch.nn import functional
 
 from mindviz.diffusion import LatentCodec
 from training.corpus import Corpus
+from training.processes import WHOLE_BATCH, local
+
+
+class Rebuild(nn.Module):
+    """What is trained of a `LatentCodec`: its VAE, through which patches go there and, with noise, back."""
+
+    def __init__(self, codec: LatentCodec) -> None:
+        super().__init__()
+        self.vae = codec.vae
+
+    def forward(self, patches: Tensor, noise: Tensor) -> Tensor:
+        """Patches (N, 3 p p, h, w) and noise (N, C, h', w') to add to their latents -> patches."""
+        with torch.no_grad():
+            latents = self.vae.encode(patches).latent_dist.mean
+        return self.vae.decode(latents + noise).sample
 
 
 class DecoderTask:
@@ -30,8 +45,10 @@ class DecoderTask:
     name = "codec"
 
     def __init__(self, codec: LatentCodec, corpus: Corpus, noise: float = 0.3) -> None:
-        self.module = self.codec = codec
+        self.codec, self.module = codec, Rebuild(codec)
         self.corpus, self.noise = corpus, noise
+        with torch.no_grad():
+            self.latent_shape = codec.vae.encode(codec.fold(corpus.pixels(np.arange(1)))).latent_dist.mean.shape[1:]
         for name, parameter in codec.vae.named_parameters():
             parameter.requires_grad_(name.startswith(("decoder.", "post_quant_conv.")))
 
@@ -41,13 +58,15 @@ class DecoderTask:
     def description(self) -> dict[str, Any]:
         return {"codec": asdict(self.codec.config), "noise": self.noise, "corpus": self.corpus.fingerprint}
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        patches = self.codec.fold(self.corpus.pixels(indices.numpy()))
-        with torch.no_grad():
-            latents = self.codec.vae.encode(patches).latent_dist.mean
-        level = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
-        latents = latents + level * torch.randn(latents.shape, generator=generator)
-        error = functional.mse_loss(self.codec.vae.decode(latents).sample, patches)
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
+        level = self.noise * torch.rand(len(indices), 1, 1, 1, generator=generator)
+        noise = level * torch.randn(len(indices), *self.latent_shape, generator=generator)
+        pixels = self.corpus.pixels(indices[rows].numpy())
+        (patches,) = local(model, WHOLE_BATCH, self.codec.fold(pixels))
+        (noise,) = local(model, rows, noise)
+        error = functional.mse_loss(model(patches, noise), patches)
         return error, {"psnr": -10 * np.log10(error.item() / 4)}
 
 

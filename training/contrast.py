@@ -7,6 +7,7 @@ tokens, in which the generator already speaks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,18 +15,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindviz.encoder import ContrastiveConfig, ContrastiveHead, EncoderConfig, FMRIEncoder, initialise_encoder
-from mindviz.types import MindvizError
-from training.ridge import RidgeFit, set_linear_path
+from mindviz.encoder import (
+    ContrastiveConfig,
+    ContrastiveHead,
+    EncoderConfig,
+    FMRIEncoder,
+    info_nce,
+    initialise_encoder,
+)
+from training.crossfit import CrossFitted, folds
+from training.ridge import RidgeFit, set_read_out
 from training.scans import TrainingScans, augment
 
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """`drop` and `noise` are those of `training.scans.augment`; `token_weight` 0 is the paper's loss alone."""
+    """`drop` and `noise` are those of `training.scans.augment`.
+
+    `image_weight` is the images' share of the contrast, half in the paper; 0 is text only, 1 images only. The paper's
+    loss alone has `contrast_weight` 1 and `token_weight` 0.
+    """
 
     drop: float = 0.2
     noise: float = 0.3
+    image_weight: float = 0.5
+    contrast_weight: float = 1.0
     token_weight: float = 1.0
 
 
@@ -56,25 +70,19 @@ class Targets:
 class EncoderWithHead(nn.Module):
     """The encoder and the head that takes its tokens to CLIP's space."""
 
-    def __init__(self, encoder: FMRIEncoder, clip_dim: int) -> None:
+    def __init__(self, encoder: FMRIEncoder, fit: RidgeFit | None, clip_dim: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.trained = CrossFitted(encoder, fit)
         self.head = ContrastiveHead(ContrastiveConfig(token_dim=encoder.config.token_dim, clip_dim=clip_dim))
 
-    def forward(self, windows: Tensor, direct: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows (B, T, V), tokens of the linear path (B, S, D) or 0 -> all tokens, unit vectors in CLIP's space."""
-        tokens = self.encoder.attend(windows)[0] + direct
-        return tokens, self.head(tokens)
+    @property
+    def encoder(self) -> FMRIEncoder:
+        return self.trained.encoder
 
-
-def direct_tokens(config: EncoderConfig, ridge: RidgeFit | None, count: int) -> Tensor:
-    """What the linear path says of each training window when fitted without it, (N, S, D); 0 where there is none."""
-    if (ridge is None) != (config.linear_rank == 0):
-        found = "none" if ridge is None else "one"
-        raise MindvizError(
-            f"expected a ridge fit where linear_rank is above 0; it is {config.linear_rank}, found {found}"
-        )
-    return torch.zeros(count, 1, 1) if ridge is None else ridge.unseen
+    def forward(self, windows: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Windows (B, T, V) of folds (B,) -> tokens (B, S, D), unit vectors (B, E) in CLIP's space, scale of cosines."""
+        tokens = self.trained(windows, fold)
+        return tokens, self.head(tokens), self.head.scale
 
 
 class ContrastTask:
@@ -90,15 +98,18 @@ class ContrastTask:
         contrast: ContrastConfig,
         masked_state: dict[str, Tensor] | None = None,
         ridge: RidgeFit | None = None,
+        correction: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.direct = direct_tokens(config, ridge, len(scans))
+        self.fold = folds(ridge, len(scans))
         encoder = FMRIEncoder(config)
         if masked_state is not None:
             initialise_encoder(encoder, masked_state)
         if ridge is not None:
-            set_linear_path(encoder, ridge)
+            set_read_out(encoder, ridge)
+        if correction is not None:
+            encoder.readout.correction.load_state_dict(correction)
         self.config, self.scans, self.targets, self.contrast = config, scans, targets, contrast
-        self.module = EncoderWithHead(encoder, targets.image.shape[1])
+        self.module = EncoderWithHead(encoder, ridge, targets.image.shape[1])
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -114,10 +125,15 @@ class ContrastTask:
         c = self.contrast
         windows = augment(self.scans.windows[indices], self.config.patch_size, c.drop, c.noise, generator)
         image, text, wanted = self.targets.of(self.scans.first_frame[indices], self.scans.clip_frames, generator)
-        tokens, embedding = model(windows, self.direct[indices])
-        head = self.module.head
-        contrast = head.loss(tokens, image, text)
+        tokens, embedding, scale = model(windows, self.fold[indices])
+        contrast = weighted_contrast(embedding, image, text, scale, c.image_weight)
         distance = functional.mse_loss(tokens, wanted)
         hit = ((embedding @ image.T).argmax(1) == torch.arange(len(image))).float().mean()
         figures = {"contrast": contrast.item(), "tokens": distance.item(), "accuracy": hit.item()}
-        return contrast + c.token_weight * distance, figures
+        return c.contrast_weight * contrast + c.token_weight * distance, figures
+
+
+def weighted_contrast(fmri: Tensor, image: Tensor, text: Tensor, scale: Tensor, image_weight: float) -> Tensor:
+    """Symmetric InfoNCE (paper equation 2) against images and texts (B, E), the former with `image_weight`."""
+    parts = [(image_weight, image), (1 - image_weight, text)]
+    return sum((w * info_nce(fmri, target, scale) for w, target in parts if w), torch.zeros(()))

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder
-from training.contrast import direct_tokens
+from training.crossfit import CrossFitted, folds
 from training.image import Noising, denoising_loss
 from training.inflate import freeze_all_but_attention
 from training.latents import LatentCorpus
@@ -26,7 +26,7 @@ from training.scans import TrainingScans, augment
 class FullModel(nn.Module):
     """The encoders of all subjects and the video model they share."""
 
-    def __init__(self, encoders: dict[str, FMRIEncoder], unet: VideoUNet) -> None:
+    def __init__(self, encoders: dict[str, CrossFitted], unet: VideoUNet) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
         self.unet = unet
@@ -35,18 +35,18 @@ class FullModel(nn.Module):
         self,
         subject: str,
         windows: Tensor,
-        direct: Tensor,
+        fold: Tensor,
         negative: Tensor,
         dropped: Tensor,
         noisy: Tensor,
         timesteps: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """One subject's windows (B, T, V) and what its linear path says of them when fitted without them (B, S, D) or
-        0, its mean scan (T, V), which samples to drop (B,), noisy latents and timesteps -> (answer, tokens)."""
-        encoder = self.encoders[subject]
-        assert isinstance(encoder, FMRIEncoder)
-        tokens = encoder.attend(windows)[0] + direct
-        given = torch.where(dropped[:, None, None], encoder(negative[None]), tokens)
+        """One subject's windows (B, T, V) of folds (B,), its mean scan (T, V), which samples to drop (B,), noisy latents
+        and timesteps -> (answer, tokens)."""
+        trained = self.encoders[subject]
+        assert isinstance(trained, CrossFitted)
+        tokens = trained(windows, fold)
+        given = torch.where(dropped[:, None, None], trained.encoder(negative[None]), tokens)
         return self.unet(noisy, timesteps, given), tokens
 
 
@@ -73,16 +73,14 @@ class CotrainTask:
         token_weight: float = 0.1,
         shared_noise: float = 0.0,
     ) -> None:
-        for encoder in encoders.values():
-            if encoder.config.linear_rank:  # stays as fitted: in training, `direct` stands in its place
-                encoder.linear.requires_grad_(False)
-        self.module = FullModel(encoders, unet)
+        fits = ridge or {}
+        self.module = FullModel({s: CrossFitted(e, fits.get(s)) for s, e in encoders.items()}, unet)
         self.configs = {s: e.config for s, e in encoders.items()}
         self.trained = freeze_all_but_attention(unet)
         self.scans, self.corpus, self.scheduler = scans, corpus, scheduler
         self.options = {"dropout": dropout, "noise": noise, "patch_drop": patch_drop, "token_weight": token_weight}
         self.noising = Noising(scheduler, shared_noise)
-        self.direct = {s: direct_tokens(c, (ridge or {}).get(s), len(scans[s])) for s, c in self.configs.items()}
+        self.fold = {s: folds(fits.get(s), len(scans[s])) for s in encoders}
         self.negatives = {s: torch.from_numpy(scan.data.negative) for s, scan in scans.items()}
 
     def __len__(self) -> int:
@@ -107,7 +105,7 @@ class CotrainTask:
         noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
         dropped = torch.rand(len(rows), generator=generator) < o["dropout"]
         answer, tokens = model(
-            subject, windows, self.direct[subject][rows], self.negatives[subject], dropped, noisy, timesteps
+            subject, windows, self.fold[subject][rows], self.negatives[subject], dropped, noisy, timesteps
         )
         middle = starts + scans.clip_frames // 2
         distance = functional.mse_loss(tokens, self.corpus.tokens_of(middle))

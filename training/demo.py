@@ -26,6 +26,7 @@ from training import corpus as corpora
 from training.clip import ClipTask
 from training.codec import DecoderTask
 from training.contrast import ContrastTask, Targets
+from training.correct import CorrectTask
 from training.cotrain import CotrainTask
 from training.image import ImageTask
 from training.inflate import InflateTask
@@ -132,13 +133,25 @@ class Demo:
         fits = {}
         for subject, scans in self.scans.items():
             targets = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
-            fits[subject] = fit = kept_ridge(self.out, scans, targets, self.stages.encoder.linear_rank)
+            fits[subject] = fit = kept_ridge(self.out, scans, targets, self.stages.encoder.readout_rank)
             print(
-                f"ridge, subject {subject}: penalty {fit.penalty:g}, squared error on unseen runs {fit.error:.3f}, "
-                f"of the mean {fit.baseline:.3f}",
+                f"ridge, subject {subject}: squared error on unseen runs {fit.error:.3f}, of the mean {fit.baseline:.3f}",
                 flush=True,
             )
         return fits
+
+    @cached_property
+    def corrections(self) -> dict[str, dict[str, Tensor]]:
+        """For each subject, the correction of its read-out."""
+        states = {}
+        for subject, scans in self.scans.items():
+            torch.manual_seed(SEED)
+            task = CorrectTask(
+                self.stages.encoder_for(scans.windows.shape[2]), self.ridge[subject],
+                caption_targets(scans, self.latents.tokens, self.latents.caption_index), self.stages.correct,
+            )  # fmt: skip
+            states[subject] = train(task, self.stages.correct_loop, self.out / f"correct{subject}").state_dict()
+        return states
 
     @cached_property
     def contrasted(self) -> dict[str, FMRIEncoder]:
@@ -148,8 +161,9 @@ class Demo:
             torch.manual_seed(SEED)
             config = self.stages.encoder_for(scans.windows.shape[2])
             task = ContrastTask(
-                config, scans, self.targets, self.stages.contrast, self.masked[subject], self.ridge[subject]
-            )
+                config, scans, self.targets, self.stages.contrast, self.masked[subject], self.ridge[subject],
+                self.corrections[subject],
+            )  # fmt: skip
             train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
             encoders[subject] = task.module.encoder
         return encoders
@@ -157,8 +171,10 @@ class Demo:
     @cached_property
     def inflated(self) -> VideoUNet:
         torch.manual_seed(SEED)
-        shared = self.stages.shared_noise
-        task = InflateTask(self.image, self.latents, self.foundation.scheduler, shared_noise=shared)
+        task = InflateTask(
+            self.image, self.latents, self.foundation.scheduler,
+            shared_noise=self.stages.shared_noise, frame_positions=self.stages.frame_positions,
+        )  # fmt: skip
         train(task, self.stages.inflate_loop, self.out / "inflate")
         return task.module
 
@@ -216,6 +232,7 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "clip": lambda d: d.clip,
     "image": lambda d: d.image,
     "mask": lambda d: d.masked,
+    "correct": lambda d: d.corrections,
     "contrast": lambda d: d.contrasted,
     "inflate": lambda d: d.inflated,
     "cotrain": lambda d: d.cotrained,

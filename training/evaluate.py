@@ -1,123 +1,77 @@
-"""The report: decode the test windows of one subject, and say how much of what was watched is in them.
+"""The report on the demo world: decode a subject's test windows, and say how much of what was watched is in them.
 
 ``python -m training.evaluate --checkpoint CKPT --data DATASET --judge JUDGE --subject 1 --out FOLDER`` writes
-``decoded.safetensors`` (the clips; an interrupted run continues with them), ``report.json`` and ``report.md``.
+``report.json``, ``report.md`` and ``report.html``, and keeps the clips of each method (``decoded.safetensors``, …): an
+interrupted run continues with them. It is `mindviz.evaluate` with a judge of object, category, setting and motion, and
+with baselines that are trained: ridge regression, and a linear read-out of the tokens.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
-from tqdm import tqdm
 
-from mindviz import __version__
-from mindviz.checkpoint import (
-    atomic_file,
-    fingerprint,
-    load_arrays,
-    load_module,
-    read_config,
-    read_json,
-    save_arrays,
-    write_json,
-)
+from mindviz.checkpoint import fingerprint, load_arrays
 from mindviz.data import Dataset
-from mindviz.decoder import Decoder
-from mindviz.encoder.clip import ClipConfig, ClipModel, embed_frames
-from mindviz.metrics import mean_clip
+from mindviz.evaluate.arguments import add_options, given_options
+from mindviz.evaluate.catalogue import METHODS, chosen
+from mindviz.evaluate.measure import shared_rows, token_rows
+from mindviz.evaluate.methods import Shown, show
+from mindviz.evaluate.report import Report, headline, write
+from mindviz.evaluate.scene import Options, Scene, facts_of, open_scene
+from mindviz.evaluate.tokens import true_caption_tokens
+from mindviz.metrics.classifiers import available
+from mindviz.metrics.rows import DECODED, Row, identification_rows
 from mindviz.simulate.films import Shot
-from mindviz.types import MindvizError, SamplingSettings
-from training.judge import ASPECTS, Judge, load_judge, to_pixels
-from training.report import Row, Trial, identification_rows, judged_rows, make_trial, markdown, pixel_rows
+from mindviz.types import MindvizError
+from training.baselines import RIDGE, TokenRidge, token_ridge
+from training.judge import ASPECTS, Judge, load_judge
+from training.report import against_ridge_rows, derived_rows, judged_rows, label_rows, labelled
+from training.token_readout import READOUT, Source, read_out
+
+ALL = (*METHODS, RIDGE, READOUT)
+BORROWED = (
+    "The read-out of the encoder's tokens was trained on ridge's (no --training-tokens were given): where the two "
+    "differ in more than their noise it finds less than the tokens hold, and the ratio to it is too kind. The ratio to the "
+    "read-out of ridge's own tokens has no such fault."
+)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is evaluated, and how thoroughly.
+class Evaluation(Options):
+    """`Options`, and the folder of the judge.
 
-    Attributes
-    ----------
-    run : the test run; the subject's first where None.
-    limit : the first so many windows; all of them where None.
-    sampling : fields of `SamplingSettings` that differ from the checkpoint's own. Window i is decoded with seed
-        ``seed + i``.
+    `training_tokens` (N, S, D) are what the encoder makes of the training windows, in the order of
+    `training.scans.load_scans`, best when cross-fitted: the read-out of its tokens is trained on them. Where None it is
+    trained on ridge's, which the encoder's need not resemble: it then finds less than there is.
     """
 
-    checkpoint: Path
-    data: Path
-    judge: Path
-    subject: str
-    out: Path
-    run: str | None = None
-    limit: int | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    permutations: int = 10_000
-    ssim_shuffles: int = 20
-    save_every: int = 8
+    judge: Path = field(default_factory=Path)
+    training_tokens: np.ndarray | None = None
 
 
-# ---------------------------------------------------------------------- decoding, resumable
-def decode_windows(
-    decoder: Decoder, dataset: Dataset, evaluation: Evaluation, run: str, settings: SamplingSettings, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the first `count` windows of a run, continuing what ``out/decoded.safetensors`` holds.
+class Linear:
+    """The ridge decoder of a scene, fitted when it is first asked for."""
 
-    Returns
-    -------
-    clips : uint8 (N, F, H, W, 3)
-    tokens : float32 (N, S, D)
-    """
-    path = evaluation.out / "decoded.safetensors"
-    _claim(evaluation, {"run": run, "settings": asdict(settings), "dataset": dataset.fingerprint})
-    clips, tokens = _cached(path)
-    for index in tqdm(range(len(clips), count), desc=f"decoding {run}", initial=len(clips), total=count, mininterval=5):
-        window = dataset.window(evaluation.subject, run, index)
-        decoded = decoder.decode(window, replace(settings, seed=settings.seed + index), attention=False)
-        clips.append(decoded.clip.frames)
-        tokens.append(decoded.encoding.tokens)
-        if len(clips) % evaluation.save_every == 0 or len(clips) == count:
-            save_arrays(path, {"clips": np.stack(clips), "tokens": np.stack(tokens)})
-    return np.stack(clips[:count]), np.stack(tokens[:count])
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
 
+    @cached_property
+    def fit(self) -> TokenRidge | str:
+        """The fit, or why there is none."""
+        return token_ridge(self.scene)
 
-def _cached(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    if not path.exists():
-        return [], []
-    arrays = load_arrays(path)
-    return list(arrays["clips"]), list(arrays["tokens"])
-
-
-def _claim(evaluation: Evaluation, decoding: dict[str, Any]) -> None:
-    """Write what is decoded into the folder, or refuse one that holds clips decoded otherwise."""
-    mine = decoding | {"checkpoint": fingerprint(evaluation.checkpoint), "subject": evaluation.subject}
-    mine = json.loads(json.dumps(mine))
-    path = evaluation.out / "decoded.json"
-    if not path.exists():
-        write_json(path, mine)
-        return
-    theirs = read_json(path)
-    for name in sorted(mine.keys() | theirs.keys()):
-        if mine.get(name) != theirs.get(name):
-            raise MindvizError(
-                f"{path}: expected clips decoded with {name} {mine.get(name)}, found {theirs.get(name)}; "
-                "name another --out, or remove that folder"
-            )
-
-
-# ---------------------------------------------------------------------- what they are compared with
-def true_clips(dataset: Dataset, run: str, count: int, judge: Judge) -> Trial:
-    """The clips that were watched in the first `count` windows of a run, and what they show."""
-    clips = np.stack([dataset.clip(run, i).frames for i in range(count)])
-    return make_trial(clips, film_shots(dataset, run), np.arange(count) * clips.shape[1], judge)
+    def tokens(self) -> np.ndarray | str:
+        """Its tokens of the test windows."""
+        return self.fit if isinstance(self.fit, str) else self.fit.predicted
 
 
 def film_shots(dataset: Dataset, run: str) -> tuple[Shot, ...]:
@@ -131,149 +85,83 @@ def film_shots(dataset: Dataset, run: str) -> tuple[Shot, ...]:
     return tuple(Shot(**{name: shot[name] for name in needed}, caption=shot.get("caption", "")) for shot in shots)
 
 
-def mean_training_video(dataset: Dataset, subject: str) -> np.ndarray | None:
-    """The mean clip of the subject's training films, (F, H, W, 3) uint8; None where the dataset holds none of them."""
-    films = [dataset.film(run).frames for run in dataset.runs(subject, "train") if run in dataset.info.stimuli]
-    if not films:
-        return None
-    length = dataset.clip_frames
-    # The mean of rounded means of films of one length: within half a grey level of the mean of all.
-    whole = [rearrange(film[: len(film) // length * length], "(n f) h w c -> n f h w c", f=length) for film in films]
-    return mean_clip(np.stack([mean_clip(clips) for clips in whole]))
-
-
-def clip_rows(
-    checkpoint: Path, decoded: np.ndarray, tokens: np.ndarray, captions: Sequence[str], trial: Trial, permutations: int
-) -> list[Row]:
-    """Identification by the checkpoint's CLIP, if it has one: by the decoded pictures, and by the condition tokens.
-
-    The tokens of the scan are compared with those of the true caption, where the two have one shape.
-    """
-    folder = checkpoint / "clip"
-    if not folder.is_dir():
-        return []
-    model = ClipModel(read_config(folder, ClipConfig))
-    load_module(folder, model)
-    model.eval()
-    seen, shown = (_picture_embeddings(model, clips) for clips in (decoded, trial.clips))
-    rows = identification_rows("CLIP of the checkpoint, pictures", seen, shown, trial, permutations)
-    with torch.inference_mode():
-        wanted = model.text_tokens(captions)
-    if wanted.shape[1:] != tokens.shape[1:]:
-        return rows
-    found, named = (rearrange(t, "n s d -> n (s d)").astype(np.float64) for t in (tokens, wanted.numpy()))
-    return rows + identification_rows("condition tokens against the caption's", found, named, trial, permutations)
-
-
-def _picture_embeddings(model: ClipModel, clips: np.ndarray) -> np.ndarray:
-    """The mean over frames of CLIP's image embeddings, (N, E)."""
-    embedded = embed_frames(model, rearrange(to_pixels(clips), "n f c h w -> (n f) c h w"))
-    return reduce(embedded, "(n f) e -> n e", "mean", n=len(clips)).double().numpy()
-
-
-# ---------------------------------------------------------------------- the report
 def evaluate(evaluation: Evaluation) -> dict[str, Any]:
-    """Decode, measure, and write ``report.json`` and ``report.md`` into ``out``.
+    """Decode, measure, and write ``report.json``, ``report.md`` and ``report.html`` into ``out``.
 
     Returns
     -------
     dict
-        The content of ``report.json``: `facts`, and `rows` of method, subset and `mindviz.metrics.Score`.
+        The content of ``report.json``: `facts`, `methods`, and `rows` of method, subset and `mindviz.metrics.Score`.
 
     Raises
     ------
     MindvizError
-        Before anything is decoded: a folder that does not read, a subject, run or limit that does not exist, a
+        Before anything is decoded: a folder that does not read, a subject, run, method or limit that does not exist, a
         checkpoint that does not fit the dataset, a dataset whose shots the judge does not know.
     """
-    dataset, judge = Dataset.open(evaluation.data), load_judge(evaluation.judge)
-    decoder = Decoder.load(evaluation.checkpoint)
-    decoder.check(dataset)
-    decoder.encoder_config(evaluation.subject)
-    run = evaluation.run or _first(dataset.runs(evaluation.subject, "test"), dataset, evaluation.subject)
-    count = _count(len(dataset.run(evaluation.subject, run).bold), evaluation.limit)
-    settings = replace(decoder.default_settings, **evaluation.sampling)
-    trial = true_clips(dataset, run, count, judge)
-    judge.probabilities(trial.clips[:1])
-    size = decoder.info.image_size
-    _same_size((settings.num_frames, size, size, 3), trial.clips.shape[1:])
-    clips, tokens = decode_windows(decoder, dataset, evaluation, run, settings, count)
-    rows = _rows(evaluation, dataset, judge, trial, run, clips, tokens)
-    facts = _facts(evaluation, dataset, trial, run, settings)
-    report = {"format": 1, "facts": facts, "rows": [asdict(row) for row in rows]}
-    write_json(evaluation.out / "report.json", report)
-    with atomic_file(evaluation.out / "report.md") as aside:
-        aside.write_text(markdown(f"Decoding subject {evaluation.subject}, {run}", facts, rows), encoding="utf-8")
-    return report
+    methods = chosen(evaluation.methods, ALL)
+    judge = load_judge(evaluation.judge)
+    scene = open_scene(evaluation)
+    scene = replace(scene, trial=labelled(scene.trial, film_shots(scene.dataset, scene.run), judge))
+    judge.probabilities(scene.trial.clips[:1])
+    classifiers = available(evaluation.vit, evaluation.videomae)
+    linear = Linear(scene)
+    shown = show(scene, [m for m in methods if m is not READOUT], {RIDGE.slug: linear.tokens})
+    rows = _judge_rows(scene, shown, judge)
+    if READOUT in methods:
+        rows += _read_out_rows(scene, shown, judge, linear, evaluation.training_tokens)
+    rows += shared_rows(scene, shown, classifiers)
+    judged_by = f"{evaluation.judge} ({fingerprint(evaluation.judge / 'model.safetensors')[:12]})"
+    facts = facts_of(scene) | {"judge": judged_by, "classifiers": ", ".join(c.name for c in classifiers)}
+    title = f"Decoding subject {evaluation.subject}, {scene.run}"
+    borrowed = READOUT in methods and READOUT.name not in shown.missing and evaluation.training_tokens is None
+    notes = (BORROWED,) if borrowed else ()
+    return write(Report(title, facts, methods, shown.missing, tuple(rows), notes), evaluation.out)
 
 
-def _rows(
-    evaluation: Evaluation,
-    dataset: Dataset,
-    judge: Judge,
-    trial: Trial,
-    run: str,
-    clips: np.ndarray,
-    tokens: np.ndarray,
+def _judge_rows(scene: Scene, shown: Shown, judge: Judge) -> list[Row]:
+    """What the judge sees in the clips of each method, and in the true ones."""
+    trial, number = scene.trial, scene.options.permutations
+    rows = []
+    for method, clips in shown.clips.items():
+        rows += judged_rows(method, clips, trial, judge, number)
+    rows += judged_rows("true clips", trial.clips, trial, judge, number)
+    seen, true = judge.embeddings(shown.clips[DECODED]), judge.embeddings(trial.clips)
+    return rows + identification_rows("judge's features", seen, true, trial, number)
+
+
+def _read_out_rows(
+    scene: Scene, shown: Shown, judge: Judge, linear: Linear, training_tokens: np.ndarray | None
 ) -> list[Row]:
-    """All rows: the decoded clips as the judge, the pixels and the embeddings see them; then the true clips judged."""
-    number = evaluation.permutations
-    mean_training = mean_training_video(dataset, evaluation.subject)
-    captions = [c[len(c) // 2] for c in (dataset.captions(run, i) for i in range(len(clips))) if c]
-    rows = judged_rows("decoded", clips, trial, judge, number)
-    rows += pixel_rows(clips, trial, mean_training, number, evaluation.ssim_shuffles)
-    rows += identification_rows(
-        "judge's features", judge.embeddings(clips), judge.embeddings(trial.clips), trial, number
-    )
-    if len(captions) == len(clips):
-        rows += clip_rows(evaluation.checkpoint, clips, tokens, captions, trial, number)
-    return rows + judged_rows("true clips", trial.clips, trial, judge, number)
+    """What the tokens hold, of the encoder and of ridge; and the decoded clips against it.
+
+    Where nothing can be fitted, `shown.missing` says why, and only unseen pairs are set against seen ones.
+    """
+    trial, number = scene.trial, scene.options.permutations
+    labels = judge.labels(shown.clips[DECODED])
+    fit = linear.fit
+    if isinstance(fit, str):
+        shown.missing[READOUT.name] = fit
+        return derived_rows(labels, {}, trial, READOUT.name)
+    own = fit.unseen if training_tokens is None else training_tokens
+    sources = {"encoder": Source(own, shown.tokens), "ridge": Source(fit.unseen, fit.predicted)}
+    held = read_out(scene, judge, sources, fit.clips)
+    rows = []
+    for source, said in held.items():
+        rows += label_rows(f"read-out, {source} tokens", READOUT.name, said, trial, judge, number)
+    rows += derived_rows(labels, held, trial, READOUT.name)
+    wanted = true_caption_tokens(scene)
+    if wanted is None or wanted.shape[1:] != shown.tokens.shape[1:]:
+        return rows
+    rows += token_rows(scene, RIDGE.name, fit.predicted)
+    return rows + against_ridge_rows(shown.tokens, fit.predicted, wanted, trial)
 
 
-def _facts(
-    evaluation: Evaluation, dataset: Dataset, trial: Trial, run: str, settings: SamplingSettings
-) -> dict[str, Any]:
-    facts = {"SIMULATED": "the scans are simulated; nothing here was measured on a brain"} if dataset.simulated else {}
-    return facts | {
-        "dataset": f"{dataset.name} ({dataset.fingerprint[:12]})",
-        "checkpoint": f"{evaluation.checkpoint} ({fingerprint(evaluation.checkpoint)[:12]})",
-        "judge": f"{evaluation.judge} ({fingerprint(evaluation.judge / 'model.safetensors')[:12]})",
-        "subject": evaluation.subject,
-        "run": run,
-        "clips": len(trial.clips),
-        "shots": len(np.unique(trial.shots)),
-        "straddling clips": int(trial.straddles.sum()),
-        "sampling": ", ".join(f"{name} {value}" for name, value in asdict(settings).items()),
-        "mindviz": __version__,
-    }
-
-
-def _first(runs: Sequence[str], dataset: Dataset, subject: str) -> str:
-    if not runs:
-        raise MindvizError(f"{dataset.folder}: expected a test run of subject {subject}, found none")
-    return runs[0]
-
-
-def _count(available: int, limit: int | None) -> int:
-    if limit is not None and not 1 <= limit <= available:
-        raise MindvizError(f"--limit must be 1 to {available}, found {limit}")
-    return limit or available
-
-
-def _same_size(decoded: tuple[int, ...], true: tuple[int, ...]) -> None:
-    if decoded != true:
-        raise MindvizError(f"expected decoded clips like the true ones (F, H, W, C) {true}, found {decoded}")
-
-
-def headline(report: dict[str, Any]) -> str:
-    """The judge's verdict on all decoded clips, a line for each aspect."""
-    rows = [r for r in report["rows"] if (r["method"], r["subset"]) == ("decoded", "all")]
-    scores = [r["score"] for r in rows if r["score"]["metric"] in ASPECTS]
-    return "\n".join(
-        f"{s['metric']:9} {s['value']:.3f} ({s['low']:.3f} to {s['high']:.3f}); chance {s['chance']['uniform']:.3f}"
-        f" uniform, {s['chance']['prior']:.3f} prior; shuffled {s['shuffled']:.3f}, p {s['p']:.2g}"
-        for s in scores
-    )
+def _tokens(path: Path) -> np.ndarray:
+    arrays = load_arrays(path)
+    if "tokens" not in arrays or arrays["tokens"].ndim != 3:
+        raise MindvizError(f"{path}: expected tokens (N, S, D), found {', '.join(arrays) or 'nothing'}")
+    return arrays["tokens"].astype(np.float32)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -281,25 +169,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate", description=__doc__.splitlines()[0] if __doc__ else ""
     )
-    for name in ("checkpoint", "data", "judge", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--subject", required=True, help="as named in the dataset: 1")
-    parser.add_argument("--run", help="a test run (default: the subject's first)")
-    parser.add_argument("--limit", type=int, help="the first so many windows")
-    parser.add_argument("--steps", type=int, help="denoising steps (default: the checkpoint's)")
-    parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
-    parser.add_argument("--seed", type=int, help="of window 0; window i has seed + i (default: the checkpoint's)")
-    parser.add_argument("--permutations", type=int, default=10_000)
+    parser.add_argument("--judge", type=Path, required=True, help="a folder made by python -m training.judge")
+    add_options(parser, ALL)
+    parser.add_argument(
+        "--training-tokens",
+        type=Path,
+        metavar="FILE",
+        help="safetensors with `tokens`, those that the encoder makes of the training windows (best cross-fitted), for "
+        "the read-out of its tokens (default: ridge's)",
+    )
     parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
-    given = vars(parser.parse_args(arguments))
-    names = {"steps": "num_inference_steps", "guidance_scale": "guidance_scale", "seed": "seed"}
-    chosen = {field_name: given.pop(option) for option, field_name in names.items()}
-    given["sampling"] = {name: value for name, value in chosen.items() if value is not None}
-    threads = given.pop("threads")
-    if threads:
-        torch.set_num_threads(threads)
+    parsed = parser.parse_args(arguments)
+    if parsed.threads:
+        torch.set_num_threads(parsed.threads)
     try:
-        print(headline(evaluate(Evaluation(**given))))
+        options = given_options(parsed)
+        given = {f.name: getattr(options, f.name) for f in fields(Options)}
+        tokens = _tokens(parsed.training_tokens) if parsed.training_tokens else None
+        print(headline(evaluate(Evaluation(**given, judge=parsed.judge, training_tokens=tokens)), ASPECTS))
     except MindvizError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mindviz.diffusion import UNetConfig, build_unet2d, clip_noise, make_scheduler
 from training.latents import LatentCorpus
+from training.processes import WHOLE_BATCH, local
 
 
 class Noising:
@@ -80,9 +81,15 @@ class ImageTask:
             "corpus": self.corpus.fingerprint,
         } | ({} if self.channel_weights is None else {"channel_weights": self.channel_weights.tolist()})
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def set_gradient_checkpointing(self, enable: bool) -> None:
+        (self.module.enable_gradient_checkpointing if enable else self.module.disable_gradient_checkpointing)()
+
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         noisy, timesteps, target = self.noising(self.corpus.latents[indices], generator)
         tokens = self.corpus.tokens_of(indices)
         tokens = drop_condition(tokens, self.corpus.empty_tokens, self.condition_dropout, generator)
+        noisy, timesteps, target, tokens = local(model, rows, noisy, timesteps, target, tokens)
         answer = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, tokens).sample
         return denoising_loss(answer, target, self.channel_weights), {}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mindviz.diffusion import UNet2DConditionModel, VideoUNet, attention_parameters
 from training.image import Noising, denoising_loss, drop_condition
 from training.latents import LatentCorpus
+from training.processes import WHOLE_BATCH, local
 
 
 def freeze_all_but_attention(unet: VideoUNet) -> int:
@@ -37,10 +38,11 @@ class InflateTask:
         scheduler: dict[str, Any],
         dropout: float = 0.1,
         shared_noise: float = 0.0,
+        frame_positions: bool = False,
     ) -> None:
         self.corpus, self.scheduler, self.dropout = corpus, scheduler, dropout
         self.noising = Noising(scheduler, shared_noise)
-        self.module = VideoUNet.inflate(image_model)
+        self.module = VideoUNet.inflate(image_model, frame_positions)
         self.trained = freeze_all_but_attention(self.module)
 
     def __len__(self) -> int:
@@ -55,8 +57,11 @@ class InflateTask:
             "corpus": self.corpus.fingerprint,
         }
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         starts = self.corpus.clip_starts[indices]
         noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
         tokens = drop_condition(self.corpus.tokens_of(starts), self.corpus.empty_tokens, self.dropout, generator)
+        noisy, timesteps, target, tokens = local(model, rows, noisy, timesteps, target, tokens)
         return denoising_loss(model(noisy, timesteps, tokens), target, self.corpus.channel_weights), {}

@@ -26,6 +26,7 @@ from mindviz.simulate.settings import SETTINGS
 from mindviz.simulate.sprites import CATEGORIES, OBJECTS
 from mindviz.types import MindvizError
 from training.loop import LoopConfig, train
+from training.processes import WHOLE_BATCH, local
 
 ASPECTS = ("category", "object", "setting", "motion")
 JUDGE_SEED = (
@@ -293,10 +294,16 @@ class JudgeTask:
     def description(self) -> dict[str, Any]:
         return {"model": asdict(self.config), "films": self.made_of}
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         """The sum of the four cross-entropies on roughened clips."""
-        logits = model(roughen(to_pixels(self.data.clips(indices.numpy())), generator))
-        losses = {a: F.cross_entropy(logits[a], self.targets[a][indices], label_smoothing=0.05) for a in ASPECTS}
+        rough = roughen(to_pixels(self.data.clips(indices.numpy())), generator)
+        pixels, *wanted = local(model, rows, rough, *(self.targets[a][indices] for a in ASPECTS))
+        logits = model(pixels)
+        losses = {
+            a: F.cross_entropy(logits[a], right, label_smoothing=0.05) for a, right in zip(ASPECTS, wanted, strict=True)
+        }
         return torch.stack(list(losses.values())).sum(), {a: float(v.detach()) for a, v in losses.items()}
 
 

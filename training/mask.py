@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mindviz.encoder import MaskedAutoencoder, MaskedConfig
+from training.processes import WHOLE_BATCH, local
 from training.scans import TrainingScans
 
 
@@ -27,8 +28,14 @@ class MaskTask:
     def description(self) -> dict[str, Any]:
         return {"masked": asdict(self.config), "scans": self.scans.fingerprint}
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         scans = self.scans.windows[indices]
         position = torch.randint(scans.shape[1], (len(scans),), generator=generator)
-        result = model(scans[torch.arange(len(scans)), position], generator)
+        # The model draws its masks itself, a row of numbers per scan: those of the scans before the first of `rows`
+        # are drawn here.
+        torch.rand(rows.start or 0, self.config.encoder.patching.num_patches, generator=generator)
+        (seen,) = local(model, rows, scans[torch.arange(len(scans)), position])
+        result = model(seen, generator)
         return result.loss, {}

@@ -48,16 +48,21 @@ def publish_data(dataset: Dataset, target: Path) -> Path:
 
 
 @torch.inference_mode()
-def attention_share(encoder: FMRIEncoder, windows: Tensor) -> float:
-    """How much of what tells the tokens of different windows apart passes through the transformer, 0..1.
+def attention_choice(encoder: FMRIEncoder, windows: Tensor) -> float:
+    """How much it matters where a read-out's attention looks, 0 and up.
 
-    The variance over `windows` (N, T, V) of the transformer's part of the tokens, over that of both parts; 1 for an
-    encoder without a linear path.
+    All that such an encoder says passes through that attention; this is the share of the variance of its tokens over
+    `windows` (N, T, V) that changes when the attention is made uniform (a lesion of the choice, not of the path).
     """
-    attended = encoder.attend(windows)[0]
-    direct = encoder(windows) - attended
-    parts = [float((t - t.mean(0)).square().sum()) for t in (attended, direct)]
-    return parts[0] / sum(parts)
+    chosen = encoder(windows)
+    keys = encoder.readout.keys
+    kept = [p.clone() for p in (keys.weight, keys.bias)]
+    for parameter in (keys.weight, keys.bias):
+        parameter.zero_()
+    uniform = encoder(windows)
+    for parameter, value in zip((keys.weight, keys.bias), kept, strict=True):
+        parameter.copy_(value)
+    return float((chosen - uniform).square().sum() / (chosen - chosen.mean(0)).square().sum())
 
 
 def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
@@ -71,10 +76,13 @@ def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
 
 
 def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
-    """The encoder without its linear path, a tenth of the size: it tells the attention of an earlier stage."""
-    twin = FMRIEncoder(dataclasses.replace(encoder.config, linear_rank=0))
-    state = {name: value for name, value in encoder.state_dict().items() if not name.startswith("linear.")}
-    twin.load_state_dict(state)
+    """The encoder without its read-out, a tenth of the size: it tells the attention of an earlier stage.
+
+    The published head in the read-out's place has random weights; no token of such a copy means anything.
+    """
+    twin = FMRIEncoder(dataclasses.replace(encoder.config, readout_rank=0))
+    shared = {name: value for name, value in encoder.state_dict().items() if not name.startswith("readout.")}
+    twin.load_state_dict(twin.state_dict() | shared)
     return twin
 
 
@@ -100,7 +108,7 @@ def publish(
     sampling: SamplingSettings,
 ) -> Path:
     """Write the dataset TARGET, in it TARGET/checkpoint and TARGET/judge; `earlier`: encoders by stage and subject."""
-    shares = {s: round(attention_share(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
+    choices = {s: round(attention_choice(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
     info = CheckpointInfo(
         name=f"{dataset.name} model",
         image_size=dataset.film(dataset.runs(dataset.subjects[0], "test")[0]).frames.shape[1],
@@ -111,7 +119,7 @@ def publish(
         lag=dataset.window_spec.lag,
         fps=dataset.info.fps,
         subjects=tuple(encoders),
-        provenance={"made_by": "python -m training.demo", "mindviz": __version__, "attention_share": shares},
+        provenance={"made_by": "python -m training.demo", "mindviz": __version__, "attention_choice": choices},
     )
     stages = {(subject, stage): transformer_only(e) for stage, group in earlier.items() for subject, e in group.items()}
     data = {subject: scan.data for subject, scan in scans.items()}

@@ -9,6 +9,7 @@ from mindviz.diffusion import UNetConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
 from training.contrast import ContrastConfig
+from training.correct import CorrectConfig
 from training.loop import LoopConfig
 
 
@@ -88,18 +89,22 @@ class StagesRecipe:
     """The paper's four stages.
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
-    `mindviz.diffusion.clip_noise` in inflation, co-training and sampling; the paper's is 0. `guidance_scale` is what
+    `mindviz.diffusion.clip_noise` in inflation, co-training and sampling, `frame_positions` that of `UNetConfig`; the
+    paper has neither. `guidance_scale` is what
     the demo's checkpoint decodes with unless told otherwise.
     """
 
     encoder: EncoderConfig
     mask_decoder: MaskedConfig
     mask_loop: LoopConfig
+    correct: CorrectConfig
+    correct_loop: LoopConfig
     contrast: ContrastConfig
     contrast_loop: LoopConfig
     inflate_loop: LoopConfig
     cotrain_loops: tuple[LoopConfig, ...]
     shared_noise: float = 0.0
+    frame_positions: bool = False
     guidance_scale: float = 4.0
 
     def encoder_for(self, num_voxels: int) -> EncoderConfig:
@@ -108,7 +113,7 @@ class StagesRecipe:
 
     def masked_for(self, num_voxels: int) -> MaskedConfig:
         """The masked model's configuration for a subject with `num_voxels` voxels."""
-        return replace(self.mask_decoder, encoder=replace(self.encoder_for(num_voxels), linear_rank=0))
+        return replace(self.mask_decoder, encoder=replace(self.encoder_for(num_voxels), readout_rank=0))
 
 
 _DEMO_ENCODER = EncoderConfig(
@@ -121,7 +126,7 @@ _DEMO_ENCODER = EncoderConfig(
     token_dim=128,
     patch_embedding="per_patch",
     dropout=0.1,
-    linear_rank=128,
+    readout_rank=128,
 )
 
 _DEMO_COTRAIN = LoopConfig(
@@ -132,16 +137,26 @@ DEMO_STAGES = StagesRecipe(
     encoder=_DEMO_ENCODER,
     mask_decoder=MaskedConfig(encoder=_DEMO_ENCODER, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, decoder_heads=4),
     mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),
-    contrast=ContrastConfig(),
+    correct=CorrectConfig(),
+    correct_loop=LoopConfig(steps=2500, batch_size=128, lr=1e-3, weight_decay=0.1, ema_decay=0.995, save_every=1000),
+    contrast=ContrastConfig(contrast_weight=0.1, token_weight=5.0),
     contrast_loop=LoopConfig(
-        steps=400, batch_size=64, lr=1e-3, weight_decay=0.1, warmup=60, ema_decay=0.99, save_every=300
+        steps=300,
+        batch_size=32,
+        lr=5e-4,
+        weight_decay=0.1,
+        warmup=50,
+        ema_decay=0.99,
+        mixed_precision="bf16",
+        save_every=150,
     ),
-    inflate_loop=replace(_DEMO_COTRAIN, steps=300, lr=3e-4),
+    inflate_loop=replace(_DEMO_COTRAIN, steps=4400, lr=4e-4, warmup=100, ema_decay=0.998),
     cotrain_loops=(
         _DEMO_COTRAIN,
         replace(_DEMO_COTRAIN, steps=1150, seed=1),
     ),
     shared_noise=0.5,
+    frame_positions=True,
     guidance_scale=6.0,  # of 2.5, 4 and 6 the best for category and object, on 64 training windows of subject 1
 )
 

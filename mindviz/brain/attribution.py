@@ -55,11 +55,13 @@ def window_attention_received(attention: Sequence[LayerAttention], layer: int = 
     MindvizError
         If the encoder has no attention over the window, or there is no such layer or head.
     """
-    maps = []
-    for chosen in _layers(attention, layer):
-        if chosen.temporal is None:
-            raise MindvizError("this encoder has no attention over the window")
-        maps.append(rearrange(_received(chosen.temporal, head), "p t -> t p"))
+    maps = [
+        rearrange(_received(chosen.temporal, head), "p t -> t p")
+        for chosen in _layers(attention, layer)
+        if chosen.temporal is not None  # a read-out has none
+    ]
+    if not maps:
+        raise MindvizError("this encoder has no attention over the window")
     return np.stack(maps).mean(axis=0).astype(np.float32)
 
 
@@ -78,6 +80,9 @@ def attention_rollout(attention: Sequence[LayerAttention]) -> np.ndarray:
     layers = _layers(attention, -1)
     flow = np.ones(layers[0].spatial[:, 0, 0, :].shape)  # T P
     for chosen in reversed(layers):
+        if chosen.spatial.shape[2] == 1:  # a read-out: its one question is where the flow begins
+            flow = _received(chosen.spatial, -1)
+            continue
         if chosen.temporal is not None:
             flow = (flow + np.einsum("qp,pqk->kp", flow, chosen.temporal.mean(axis=1))) / 2
         flow = (flow + np.einsum("tq,tqk->tk", flow, chosen.spatial.mean(axis=1))) / 2

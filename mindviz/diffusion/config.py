@@ -18,6 +18,8 @@ class UNetConfig:
 
     `num_attention_heads` is a number of heads (an int, or one per level); published files store it under
     ``attention_head_dim``, as old diffusers did. `cross_attention_dim` is the width of the condition tokens.
+    `frame_positions` tells the temporal attention which frame is which (sine-cosine, as in AnimateDiff, Guo et al.
+    2023); the published model has none, and cannot know at the start of denoising which way time runs.
     """
 
     sample_size: int = 64
@@ -40,6 +42,7 @@ class UNetConfig:
     use_linear_projection: bool = False
     upcast_attention: bool = False
     resnet_time_scale_shift: str = "default"
+    frame_positions: bool = False
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)

@@ -7,6 +7,7 @@ attention follows each) and its group norms (which take their statistics over th
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange, repeat
@@ -86,17 +88,28 @@ class ClipCrossAttention:
 
 
 class TemporalAttention:
-    """Attention of each place over the frames, in front of which stands a layer norm; adds to its input."""
+    """Attention of each place over the frames, in front of which stands a layer norm; adds to its input.
 
-    def __init__(self, frames: Frames) -> None:
-        self.frames = frames
+    With `positions` it knows the frames apart: a sine-cosine code of the frame's number is added after the norm.
+    """
+
+    def __init__(self, frames: Frames, positions: bool = False) -> None:
+        self.frames, self.positions = frames, positions
 
     def __call__(self, block: Any, _: Any, hidden_states: Tensor) -> Tensor:
         """A forward hook of a transformer block: runs after its feed-forward."""
         places = rearrange(hidden_states, "(b f) n c -> (b n) f c", f=self.frames.count)
         attn, normed = block.attn_temp, block.norm_temp(places)
+        if self.positions:
+            normed = normed + _frame_codes(places.shape[1], places.shape[2]).to(normed)
         out = _attend(attn, attn.to_q(normed), attn.to_k(normed), attn.to_v(normed))
         return hidden_states + rearrange(out, "(b n) f c -> (b f) n c", n=hidden_states.shape[1])
+
+
+@functools.lru_cache(maxsize=32)
+def _frame_codes(count: int, width: int) -> Tensor:
+    """Sine-cosine codes (F, C) of the frames of a clip."""
+    return get_1d_sincos_pos_embed_from_grid(width, torch.arange(count), output_type="pt").float()
 
 
 class ClipGroupNorm(nn.GroupNorm):
@@ -115,7 +128,8 @@ class ClipGroupNorm(nn.GroupNorm):
         return rearrange(super().forward(clips), "b c f h w -> (b f) c h w")
 
 
-def _inflate_block(block: Any, frames: Frames, upcast: bool) -> None:
+def _inflate_block(block: Any, frames: Frames, config: UNetConfig) -> None:
+    upcast = config.upcast_attention
     heads, width = block.attn1.heads, block.attn1.query_dim
     block.attn1.set_processor(SparseCausalAttention(frames))
     block.attn2.set_processor(ClipCrossAttention(frames))
@@ -123,13 +137,13 @@ def _inflate_block(block: Any, frames: Frames, upcast: bool) -> None:
     nn.init.zeros_(block.attn_temp.to_out[0].weight)
     nn.init.zeros_(block.attn_temp.to_out[0].bias)
     block.norm_temp = nn.LayerNorm(width)
-    block.register_forward_hook(TemporalAttention(frames))
+    block.register_forward_hook(TemporalAttention(frames, config.frame_positions))
 
 
-def _inflate_parts(unet: UNet2DConditionModel, frames: Frames, upcast: bool) -> None:
+def _inflate_parts(unet: UNet2DConditionModel, frames: Frames, config: UNetConfig) -> None:
     for module in list(unet.modules()):
         if isinstance(module, BasicTransformerBlock):
-            _inflate_block(module, frames, upcast)
+            _inflate_block(module, frames, config)
         elif isinstance(module, ResnetBlock2D):
             module.norm1 = ClipGroupNorm(module.norm1, frames)
             module.norm2 = ClipGroupNorm(module.norm2, frames)
@@ -150,15 +164,15 @@ class VideoUNet(nn.Module):
         self.config = config
         self._frames = Frames()
         unet = build_unet2d(config)
-        _inflate_parts(unet, self._frames, config.upcast_attention)
+        _inflate_parts(unet, self._frames, config)
         self._hidden = (unet,)  # in a tuple: not registered, so its parameters are counted once
         for name, child in unet.named_children():
             self.add_module(name, child)
 
     @classmethod
-    def inflate(cls, unet2d: UNet2DConditionModel) -> VideoUNet:
+    def inflate(cls, unet2d: UNet2DConditionModel, frame_positions: bool = False) -> VideoUNet:
         """An inflated copy of an image U-Net: the same weights, temporal attention that adds nothing yet."""
-        model = cls(unet_config(unet2d))
+        model = cls(dataclasses.replace(unet_config(unet2d), frame_positions=frame_positions))
         state = model.state_dict()
         state.update(unet2d.state_dict())
         model.load_state_dict(state, strict=True)

@@ -27,8 +27,9 @@ class EncoderConfig:
     logit_scale_init : start of `logit_scale`, which takes no part in encoding.
     patch_embedding : ``"shared"``, one convolution over all patches (published), or ``"per_patch"``, weights of its own
         for each patch: a voxel's place then matters from the first layer on.
-    linear_rank : the rank of a linear map from the whole window to the tokens that stands beside the transformer and
-        starts at zero; 0 (published) for none.
+    readout_rank : the rank R of the codes of `AttentionReadOut`, which replaces the published head: attention chooses
+        how much each patch counts in a linear read-out; 0 (published) for the published head.
+    readout_hidden, readout_dropout : of the network that corrects the sum.
     padding : see `Patching`.
     """
 
@@ -46,14 +47,20 @@ class EncoderConfig:
     dropout: float = 0.0
     logit_scale_init: float = 1.0
     patch_embedding: Literal["shared", "per_patch"] = "shared"
-    linear_rank: int = 0
+    readout_rank: int = 0
+    readout_hidden: int = 1024
+    readout_dropout: float = 0.5
     padding: Padding = "minimal"
 
     def __post_init__(self) -> None:
         if self.embed_dim % self.num_heads:
             raise MindvizError(f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}")
-        if self.linear_rank < 0:
-            raise MindvizError(f"linear_rank must be 0 or more, found {self.linear_rank}")
+        if self.readout_rank < 0 or self.readout_rank % self.num_heads:
+            raise MindvizError(
+                f"readout_rank must be 0 or a multiple of {self.num_heads} heads, found {self.readout_rank}"
+            )
+        if not 0.0 <= self.readout_dropout < 1.0 or self.readout_hidden < 1:
+            raise MindvizError("readout_dropout must be in 0..1 and readout_hidden at least 1")
         if min(self.depth, self.window_size, self.num_tokens, self.token_dim) < 1:
             raise MindvizError("depth, window_size, num_tokens and token_dim of an encoder must be at least 1")
         if not 0.0 <= self.dropout < 1.0:

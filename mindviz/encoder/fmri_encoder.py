@@ -11,18 +11,21 @@ from torch import Tensor, nn
 from mindviz.encoder.config import EncoderConfig
 from mindviz.encoder.layers import (
     Block,
-    LinearPath,
     PerPatchEmbedding,
     SharedPatchEmbedding,
     TokenHead,
     initialise,
     sincos_positions,
 )
+from mindviz.encoder.readout import AttentionReadOut
 from mindviz.types import MindvizError
 
 
 class AttentionTensors(NamedTuple):
-    """The softmax of one layer for a batch: spatial (B T, A, P, P); temporal (B P, A, T, T), or None without it."""
+    """The softmax of one layer for a batch: spatial (B T, A, P, P); temporal (B P, A, T, T), or None without it.
+
+    The read-out, where there is one, counts as the last layer; it asks one question: spatial (B T, A, 1, P).
+    """
 
     spatial: Tensor
     temporal: Tensor | None
@@ -48,30 +51,39 @@ class FMRIEncoder(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(dim)
-        self.proj_head = TokenHead(
-            patches * config.window_size, dim, config.num_tokens, config.token_dim, config.use_norm, config.dropout
-        )
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
-        self.apply(initialise)
-        if config.linear_rank:
-            self.linear = LinearPath(
-                config.window_size * config.num_voxels, config.linear_rank, config.num_tokens, config.token_dim
+        if not config.readout_rank:
+            self.proj_head = TokenHead(
+                patches * config.window_size, dim, config.num_tokens, config.token_dim, config.use_norm, config.dropout
             )
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
+        if config.readout_rank:
+            self.readout = AttentionReadOut(config)
+        self.apply(initialise)
+        if config.readout_rank:
+            self.readout.start()
 
     def forward(self, bold: Tensor) -> Tensor:
         """Condition tokens (B, S, D) of normalised windows (B, T, V)."""
         return self.encode(bold)[0]
 
-    def encode(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
-        """Tokens, and in the same pass the attention of each layer if asked for (else an empty list)."""
-        tokens, maps = self.attend(bold, attention)
-        return (tokens + self.linear(bold) if self.config.linear_rank else tokens), maps
+    def encode(
+        self, bold: Tensor, attention: bool = False, said: Tensor | None = None
+    ) -> tuple[Tensor, list[AttentionTensors]]:
+        """Tokens, and in the same pass the attention of each layer if asked for (else an empty list).
 
-    def attend(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
-        """What the transformer alone gives: all of the tokens, unless a linear path stands beside it."""
+        `said` (B, T, P, R) stands in for what the read-out's own codes say of the patches: in training, those of codes
+        that were fitted without these windows.
+        """
         self._check(bold)
         x, maps = self.features(bold, attention)
-        return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
+        if not self.config.readout_rank:
+            return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
+        tokens, weights = self.readout(x, self.readout.read(self.patches(bold)) if said is None else said)
+        return tokens, [*maps, AttentionTensors(rearrange(weights, "n a p -> n a 1 p"), None)] if attention else maps
+
+    def patches(self, bold: Tensor) -> Tensor:
+        """Windows (B, T, V) cut into patches, (B, T, P, patch)."""
+        return rearrange(self.patching.pad(bold), "b t (p k) -> b t p k", k=self.config.patch_size)
 
     def features(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
         """The normed output of the last block, (B T, P, D), and the attention of each layer."""

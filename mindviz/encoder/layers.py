@@ -131,23 +131,6 @@ class TokenHead(nn.Module):
         return self.layer_norm(self.dropout(self.fc(F.gelu(projected))) + projected)
 
 
-class LinearPath(nn.Module):
-    """A linear map of low rank from a whole window (B, T, V) to tokens (B, S, D); starts at zero."""
-
-    def __init__(self, size: int, rank: int, num_tokens: int, token_dim: int) -> None:
-        super().__init__()
-        self.num_tokens = num_tokens
-        self.into = nn.Linear(size, rank, bias=False)
-        self.out = nn.Linear(rank, num_tokens * token_dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, bold: Tensor) -> Tensor:
-        """Tokens (B, S, D) of windows (B, T, V)."""
-        out = self.out(self.into(rearrange(bold, "b t v -> b (t v)")))
-        return rearrange(out, "b (s d) -> b s d", s=self.num_tokens)
-
-
 def sincos_positions(length: int, dim: int) -> Tensor:
     """Fixed 1-D sine-cosine position embedding, shape (1, length, dim), as in MAE; `dim` must be even."""
     frequencies = 1.0 / 10000 ** (torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))

@@ -13,7 +13,7 @@ from mindviz.encoder.fmri_encoder import FMRIEncoder, make_patch_embedding
 from mindviz.encoder.layers import Block, initialise, sincos_positions
 from mindviz.types import MindvizError
 
-PREDICTION_HEAD = ("proj_head.", "linear.", "logit_scale")
+PREDICTION_HEAD = ("proj_head.", "readout.", "logit_scale")
 """Parts of an `FMRIEncoder` that masked modelling does not train."""
 
 

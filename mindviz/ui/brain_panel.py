@@ -25,10 +25,13 @@ class BrainPanel:
 
 def build(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
-    depth, heads = workspace.layers_and_heads(workspace.subjects[0])
+    layers, heads = workspace.layers_and_heads(workspace.subjects[0])
+    read_out = workspace.has_read_out(workspace.subjects[0])
+    choices = views.layer_choices(layers, read_out)
     with gr.Row(elem_id="app-brain-choices"):
         gr.HTML("<h2>Encoder attention</h2>", apply_default_css=False)
-        layer = gr.Dropdown(views.layer_choices(depth), value=-1, label="Layer", container=False, min_width=112)
+        first = layers - 1 if read_out else -1  # what decodes is what is shown
+        layer = gr.Dropdown(choices, value=first, label="Layer", container=False, min_width=112)
         head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=112)
     gr.HTML(f'<p class="app-fine">{workspace.attention_note}</p>', apply_default_css=False)
     view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)

@@ -75,9 +75,10 @@ def note(decoded: Decoded) -> str:
     )
 
 
-def layer_choices(depth: int) -> list[tuple[str, int]]:
-    """-1 is the mean over layers, as in `AttentionMap`."""
-    return [("all layers", -1), *((f"layer {i + 1}", i) for i in range(depth))]
+def layer_choices(layers: int, read_out: bool = False) -> list[tuple[str, int]]:
+    """-1 is the mean over layers, as in `AttentionMap`; a read-out is the last layer."""
+    names = [*(f"layer {i + 1}" for i in range(layers - read_out)), *(["read-out"] if read_out else [])]
+    return [("all layers", -1), *((name, i) for i, name in enumerate(names))]
 
 
 def head_choices(heads: int) -> list[tuple[str, int]]:

@@ -62,12 +62,14 @@ class Workspace:
 
     @property
     def attention_note(self) -> str:
-        """What an attention map does not say, and the share of this model's decoding that the attention carries."""
-        shares = self.decoder.info.provenance.get("attention_share", {}).values()
-        if not shares or min(shares) >= 1:
+        """What an attention map does not say, and how much this model's decoding depends on where it looks."""
+        choices = self.decoder.info.provenance.get("attention_choice", {}).values()
+        if not choices:
             return ATTENTION_NOTE
-        most = f"at most {max(shares):.0%}" if max(shares) >= 0.01 else "under 1 %"
-        return f"{ATTENTION_NOTE} Here it carries {most} of what tells scans apart; a linear path beside it the rest."
+        return (
+            f"{ATTENTION_NOTE} All that is decoded here passes through the read-out's attention; "
+            f"were it uniform, {min(choices):.0%} to {max(choices):.0%} of what tells scans apart would change."
+        )
 
     @property
     def tr(self) -> float:
@@ -119,9 +121,13 @@ class Workspace:
         return self.decoder.attention_map(decoded, decoded.window.subject, layer, head)
 
     def layers_and_heads(self, subject: str) -> tuple[int, int]:
-        """How many layers and heads the encoder of a subject has."""
+        """How many layers and heads the encoder of a subject has; a read-out counts as the last layer."""
         config = self.decoder.encoder_config(subject)
-        return config.depth, config.num_heads
+        return config.depth + bool(config.readout_rank), config.num_heads
+
+    def has_read_out(self, subject: str) -> bool:
+        """Whether the last layer is a read-out, through which all passes."""
+        return bool(self.decoder.encoder_config(subject).readout_rank)
 
     def check_layer_and_head(self, subject: str, layer: int, head: int) -> None:
         """Refuse a layer or head that the encoder does not have (-1 is the mean)."""

@@ -83,6 +83,22 @@ def test_equal_frames_give_equal_frames_and_the_image_models_answer(image_model)
 
 
 @torch.no_grad()
+def test_frame_positions_tell_the_frames_apart(image_model) -> None:
+    """A clip of one picture: without positions every frame stays alike, whatever the temporal attention learns."""
+    latents, timestep, tokens = inputs(frames=1)
+    still = latents.expand(-1, -1, 4, -1, -1)
+    for positions in (False, True):
+        model = VideoUNet.inflate(image_model, frame_positions=positions).eval()
+        assert model.config.frame_positions == positions
+        assert torch.allclose(model(latents, timestep, tokens)[:, :, 0], image_model(latents[:, :, 0], timestep, tokens).sample, atol=1e-6)  # fmt: skip
+        for name, parameter in attention_parameters(model, ("temporal",)).items():
+            if ".to_out." in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        out = model(still, timestep, tokens)
+        assert (out.std(2).max() > 1e-3) == positions
+
+
+@torch.no_grad()
 def test_clips_of_a_batch_do_not_mix(model: VideoUNet) -> None:
     latents, timestep, tokens = inputs(batch=3)
     together = model(latents, timestep, tokens)

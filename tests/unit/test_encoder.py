@@ -64,9 +64,10 @@ def test_published_padding_takes_scans_that_are_padded_already() -> None:
         SMALL,
         replace(SMALL, use_temporal=False),
         replace(SMALL, window_size=1, use_norm=True, mlp_ratio=2.5),
-        replace(SMALL, patch_embedding="per_patch", linear_rank=3, padding="published"),
+        replace(SMALL, patch_embedding="per_patch", padding="published"),
+        replace(SMALL, patch_embedding="per_patch", readout_rank=8, readout_hidden=6),
     ],
-    ids=["plain", "no temporal", "one scan, norm", "per patch, linear"],
+    ids=["plain", "no temporal", "one scan, norm", "per patch", "read-out"],
 )
 def test_tokens_and_attention_of_one_pass(config: EncoderConfig) -> None:
     encoder = FMRIEncoder(config).eval()
@@ -76,7 +77,11 @@ def test_tokens_and_attention_of_one_pass(config: EncoderConfig) -> None:
     assert tokens.shape == (3, 3, 8)
     assert torch.allclose(tokens, encoder(bold), atol=1e-5)
     assert encoder.encode(bold)[1] == []
-    assert len(attention) == config.depth
+    assert len(attention) == config.depth + bool(config.readout_rank)
+    if config.readout_rank:
+        last = attention.pop()
+        assert last.spatial.shape == (3 * config.window_size, 4, 1, patches) and last.temporal is None
+        assert torch.allclose(last.spatial.sum(-1), torch.ones(()), atol=1e-5)
     for layer in attention:
         assert layer.spatial.shape == (3 * config.window_size, 4, patches, patches)
         assert torch.allclose(layer.spatial.sum(-1), torch.ones(()), atol=1e-5)
@@ -94,13 +99,44 @@ def test_shared_and_own_patch_weights() -> None:
         assert torch.allclose(encoder.patch_embed(scans), swapped, atol=1e-6) == same
 
 
-def test_the_linear_path_starts_at_zero_and_learns() -> None:
-    encoder = FMRIEncoder(replace(SMALL, linear_rank=3))
+READ_OUT = replace(SMALL, readout_rank=8, readout_hidden=6, readout_dropout=0.0)
+
+
+def test_the_read_out_begins_as_a_linear_map_of_all_voxels() -> None:
+    """Uniform attention and no correction: tokens = out(sum of the codes of all voxels), whatever the transformer."""
+    encoder = FMRIEncoder(READ_OUT).eval()
+    torch.nn.init.normal_(encoder.readout.codes)
     bold = torch.randn(4, 2, 70)
-    with_path = encoder(bold)
-    with_path.square().sum().backward()
-    assert encoder.linear.out.weight.grad.abs().max() > 0
-    assert torch.equal(encoder.proj_head(encoder.features(bold)[0].reshape(4, 10, 16)), with_path)
+    codes = encoder.readout.codes.flatten(1, 2)[:, :70]  # T, V, R; the padding holds no voxel
+    expected = encoder.readout.out(torch.einsum("btv,tvr->br", bold, codes)).view(4, 3, 8)
+    torch.testing.assert_close(encoder(bold), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_of_the_read_out_weighs_what_each_patch_says() -> None:
+    """An independent loop over scans, heads and patches."""
+    encoder = FMRIEncoder(READ_OUT).eval()
+    for parameter in encoder.readout.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    bold = torch.randn(1, 2, 70)
+    tokens, attention = encoder.encode(bold, attention=True)
+    said = encoder.readout.read(encoder.patches(bold))[0]  # T, P, R
+    weights = attention[-1].spatial[:, :, 0]  # T, A, P
+    code = torch.zeros(8)
+    for t in range(2):
+        for head in range(4):
+            for p in range(5):
+                part = slice(2 * head, 2 * head + 2)
+                code[part] += 5 * weights[t, head, p] * said[t, p, part]
+    expected = encoder.readout.out(encoder.readout.correction(code[None])).view(1, 3, 8)
+    torch.testing.assert_close(tokens, expected, atol=1e-4, rtol=1e-4)
+    assert weights.std() > 0.01
+
+
+def test_the_attention_of_the_read_out_learns() -> None:
+    encoder = FMRIEncoder(READ_OUT)
+    torch.nn.init.normal_(encoder.readout.codes)
+    encoder(torch.randn(4, 2, 70)).square().sum().backward()
+    assert encoder.readout.keys.weight.grad.abs().max() > 0
 
 
 def test_dropout_only_in_training() -> None:
@@ -112,7 +148,7 @@ def test_dropout_only_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_heads": 5}, {"depth": 0}, {"dropout": 1.0}, {"patch_embedding": "none"}, {"padding": "zeros"}]
+    "changes", [{"num_heads": 5}, {"depth": 0}, {"dropout": 1.0}, {"patch_embedding": "none"}, {"padding": "zeros"}, {"readout_rank": 3}]
 )
 def test_bad_configurations(changes: dict) -> None:
     with pytest.raises(MindvizError):

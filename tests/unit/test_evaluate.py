@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from mindviz.decoder import CheckpointInfo, Decoder, SubjectData, write_checkpoi
 from mindviz.diffusion import LatentCodec, VideoUNet
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.encoder.clip import ClipConfig, ClipModel
-from mindviz.metrics import ssim
+from mindviz.evaluate import methods
+from mindviz.evaluate.measure import TOKENS
+from mindviz.evaluate.scene import open_scene
+from mindviz.metrics import classifiers, ssim
 from mindviz.simulate.films import make_film
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.video import write_mp4
@@ -81,6 +85,14 @@ def write_decoder(folder):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_classifier():
+    """EfficientNet-lite0 at a quarter of its input: what is tested here is what becomes of its scores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifiers.efficientnet, "__defaults__", (32, 32))
+        yield
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
@@ -93,12 +105,18 @@ def world(tmp_path_factory):
 
 def evaluation(world, out, **changes):
     given = {"permutations": 20, "ssim_shuffles": 1, "save_every": 2, "limit": 8}
-    return Evaluation(world / "checkpoint", world / "data", world / "judge", "1", out, **(given | changes))
+    parts = {name: world / name for name in ("checkpoint", "data", "judge")}
+    return Evaluation(**(parts | {"subject": "1", "out": out} | given | changes))
 
 
 @pytest.fixture(scope="module")
 def done(world):
     return evaluate(evaluation(world, world / "done"))
+
+
+CHEAP = {"decoded", "grey frame", "mean training video", "random training clip", "nearest training clip"}
+CHEAP |= {"shuffled scans", "VAE alone"}
+READ_OUT = ("read-out, encoder tokens", "read-out, ridge tokens", "ridge, same generator")
 
 
 def rows(report, method="decoded", subset="all"):
@@ -119,7 +137,8 @@ def test_report_is_written_and_complete(world, done):
         assert 0 < score["p"] <= 1 and set(score["chance"]) == {"uniform", "prior", "majority"}
     judges = {judge for judge, _ in measured}
     assert {"CLIP of the checkpoint, pictures", "condition tokens against the caption's", "judge's features"} <= judges
-    assert {r["method"] for r in done["rows"]} == {"decoded", "grey frame", "mean training video", "true clips"}
+    assert {r["method"] for r in done["rows"]} == CHEAP | {"true clips", "derived", *READ_OUT}
+    assert "EfficientNet-lite0 (ImageNet-1k)" in judges and {m["missing"] for m in done["methods"]} == {None}
 
 
 @pytest.mark.slow
@@ -161,6 +180,26 @@ def test_an_interrupted_run_continues(world, done, monkeypatch):
 
 
 @pytest.mark.slow
+def test_every_method_is_made_or_said_to_be_missing(world, done, tmp_path):
+    shutil.copytree(world / "done", tmp_path / "out")
+    all_of_them = evaluation(world, tmp_path / "out", methods=("all",), permutations=5)
+    report = evaluate(all_of_them)
+    missing = {m["slug"]: m["missing"] for m in report["methods"] if m["missing"]}
+    assert missing == {"single": "the dataset holds no single repeats of the run"}
+    decoded = load_arrays(tmp_path / "out" / "decoded.safetensors")
+    decoder = Decoder.load(world / "checkpoint")
+    settings = SamplingSettings(num_inference_steps=2, guidance_scale=2.0, seed=3)
+    for slug in ("ridge", "untrained", "noise", "caption"):
+        kept = load_arrays(tmp_path / "out" / f"{slug}.safetensors")
+        assert kept["clips"].shape == decoded["clips"].shape and (kept["tokens"] != decoded["tokens"]).any()
+        negative = decoder._tokens("1", np.zeros((2, VOXELS), np.float32))
+        again = decoder.decode_tokens(kept["tokens"][3], negative, settings).frames
+        assert (again == kept["clips"][3]).all(), slug
+    scores = rows(report, "ridge, same generator")
+    assert ("judge", "object") in scores and (TOKENS, "right clip of 8") in scores
+
+
+@pytest.mark.slow
 def test_other_settings_are_refused_in_the_same_folder(world, done):
     with pytest.raises(MindvizError, match=r"decoded\.json: expected clips decoded with settings"):
         evaluate(evaluation(world, world / "done", sampling={"num_inference_steps": 3}))
@@ -171,7 +210,13 @@ def test_the_mean_training_video_needs_training_films(world, tmp_path):
     content = json.loads((tmp_path / "data" / "dataset.json").read_text())
     content["subjects"]["1"]["train"] = []
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(content))
-    assert module.mean_training_video(Dataset.open(tmp_path / "data"), "1") is None
+    without = replace(evaluation(world, tmp_path / "out"), data=tmp_path / "data")
+    scene = open_scene(without)
+    for slug in ("mean", "random", "nearest"):
+        assert methods._MAKERS[slug](scene, None) == methods.NO_TRAINING
+    with pytest.raises(MindvizError, match="expected training runs of subject 1, found none"):
+        open_scene(replace(without, training_data=tmp_path / "data"))
+    assert open_scene(replace(without, training_data=world / "data")).training is not None
 
 
 @pytest.mark.parametrize(
@@ -182,12 +227,13 @@ def test_the_mean_training_video_needs_training_films(world, tmp_path):
         ({"limit": 13}, "1 to 12"),
         ({"limit": 1}, "two shots"),
         ({"sampling": {"num_frames": 4}}, "like the true ones"),
+        ({"methods": ("magic",)}, "expected all, or of decoded, .*, ridge, readout, found magic"),
+        ({"vit": Path("nowhere")}, "nowhere: expected an image classifier"),
     ],
 )
 def test_bad_choices_are_refused_before_anything_is_written(world, tmp_path, changes, message):
-    given = asdict(evaluation(world, tmp_path / "out")) | changes
     with pytest.raises(MindvizError, match=message):
-        evaluate(Evaluation(**given))
+        evaluate(evaluation(world, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
 
 
@@ -207,6 +253,15 @@ def test_command_line_passes_its_options_on(world, tmp_path, capsys):
     assert "category" in capsys.readouterr().out
     settings = json.loads((tmp_path / "decoded.json").read_text())["settings"]
     assert (settings["num_inference_steps"], settings["seed"], settings["guidance_scale"]) == (1, 9, 2.0)
+
+
+def test_tokens_for_the_read_out_come_from_a_file(tmp_path):
+    tokens = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float16)
+    save_arrays(tmp_path / "tokens.safetensors", {"tokens": tokens})
+    assert (module._tokens(tmp_path / "tokens.safetensors") == tokens).all()
+    save_arrays(tmp_path / "other.safetensors", {"clips": tokens})
+    with pytest.raises(MindvizError, match=r"other\.safetensors: expected tokens .*, found clips"):
+        module._tokens(tmp_path / "other.safetensors")
 
 
 def test_command_line_says_what_is_wrong(world, tmp_path, capsys):

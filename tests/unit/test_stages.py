@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,23 @@ import torch
 from torch.nn import functional
 
 from mindviz.diffusion import LatentCodec, VAEConfig, VideoUNet, build_unet2d
-from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, SubjectData
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, SubjectData, info_nce
 from mindviz.encoder.clip import ClipConfig, ClipModel
 from mindviz.types import MindvizError
 from training.clip import ClipTask, shared_caption_loss
 from training.codec import DecoderTask, encode_frames
-from training.contrast import ContrastConfig, ContrastTask, Targets
+from training.contrast import ContrastConfig, ContrastTask, Targets, weighted_contrast
 from training.corpus import Corpus
+from training.correct import CorrectConfig, CorrectTask
 from training.cotrain import CotrainTask
+from training.crossfit import CrossFitted
 from training.image import ImageTask, Noising, denoising_loss, drop_condition
 from training.inflate import InflateTask
 from training.latents import LatentCorpus
 from training.mask import MaskTask
 from training.pca_codec import begin_at_components, patch_components
 from training.recipes import DEMO_FOUNDATION
-from training.ridge import caption_targets, fit_ridge, kept_ridge
+from training.ridge import RidgeFit, caption_targets, fit_ridge, kept_ridge, set_read_out
 from training.scans import TrainingScans, augment
 
 SCHEDULER = DEMO_FOUNDATION.scheduler
@@ -265,7 +267,7 @@ def test_augmentation_silences_whole_patches_and_keeps_the_mean() -> None:
     assert noisy.std() == pytest.approx(0.3, abs=0.01)
 
 
-def test_the_ridge_path_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen() -> None:
+def test_the_ridge_fit_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen() -> None:
     from sklearn.linear_model import Ridge
 
     generator = _generator()
@@ -273,15 +275,25 @@ def test_the_ridge_path_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen()
     wanted = torch.randn(20, 12, generator=generator).double()
     targets = (windows.flatten(1) @ wanted + torch.randn(60, 12, generator=generator)).view(60, 4, 3)
     windows = windows - windows.mean(0)
-    fit = fit_ridge(windows.float(), targets.float(), rank=12, folds=3)
+    fit = fit_ridge(windows, targets, rank=12, folds=3)
     x, y = windows.flatten(1).numpy(), targets.flatten(1).numpy()
-    oracle = Ridge(alpha=fit.penalty).fit(x, y)
-    found = windows.float().flatten(1) @ fit.into.T @ fit.out.T + fit.bias
-    np.testing.assert_allclose(found.numpy(), oracle.predict(x), atol=2e-3)
-    first = Ridge(alpha=fit.penalty, fit_intercept=False).fit(x[20:], y[20:] - y[20:].mean(0))
-    np.testing.assert_allclose(fit.unseen[:20].flatten(1).numpy(), first.predict(x[:20]) + y[20:].mean(0), atol=2e-3)
+    directions = (fit.out / fit.out.norm(dim=0)).numpy()
+    expected = np.stack(
+        [Ridge(alpha=float(p)).fit(x, y @ directions[:, i]).predict(x) for i, p in enumerate(fit.penalty)], 1
+    )
+    found = fit.windows_to_tokens(windows, (4, 3)).flatten(1).numpy() @ directions
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    for i, p in enumerate(fit.penalty):
+        z = y @ directions[:, i]
+        first = Ridge(alpha=float(p), fit_intercept=False).fit(x[20:], z[20:] - z[20:].mean())
+        said = fit.unseen[:20, i].numpy() * float(fit.out[:, i].norm())
+        np.testing.assert_allclose(said, first.predict(x[:20]), atol=1e-8)
+    means = torch.stack([(targets.flatten(1)[fit.fold != k].mean(0) - fit.bias) @ fit.out for k in range(3)])
+    unseen = fit.unseen + means[fit.fold] / fit.out.square().sum(0)  # predictions, their folds' means included
+    torch.testing.assert_close(unseen.std(0), torch.ones(12).double())
     assert fit.error < fit.baseline
-    assert fit_ridge(windows.float(), targets.float(), rank=2, folds=3).out.shape == (12, 2)
+    padded = fit_ridge(windows, targets[:, :1, :2], rank=4, folds=3)
+    assert padded.out.shape == (2, 4) and not padded.out[:, 2:].any() and not padded.into[2:].any()
 
 
 def test_the_denoising_loss_weighs_channels(latents: LatentCorpus) -> None:
@@ -301,34 +313,74 @@ def test_a_kept_ridge_fit_is_the_fit(scans: TrainingScans, latents: LatentCorpus
     fit = fit_ridge(scans.windows, targets, rank=5)
     for _ in range(2):  # made, then read
         kept = kept_ridge(tmp_path, scans, targets, rank=5)
-        assert (kept.penalty, kept.error, kept.baseline) == (fit.penalty, fit.error, fit.baseline)
-        assert all(torch.equal(getattr(kept, name), getattr(fit, name)) for name in ("into", "out", "bias", "unseen"))
+        assert all(torch.equal(getattr(kept, field.name), getattr(fit, field.name)) for field in fields(RidgeFit))
     assert len(list(tmp_path.iterdir())) == 1
     kept_ridge(tmp_path, scans, targets + 1, rank=5)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_encoder_gives_what_its_ridge_path_says_and_never_retrains_it(
-    scans: TrainingScans, latents: LatentCorpus
-) -> None:
-    torch.manual_seed(0)
-    config = replace(ENCODER, linear_rank=5)
-    fit = fit_ridge(scans.windows, caption_targets(scans, latents.tokens, latents.caption_index), rank=5)
-    generator = _generator()
-    targets = Targets(torch.randn(36, 6, generator=generator), torch.randn(4, 6), latents.tokens, latents.caption_index)
-    task = ContrastTask(config, scans, targets, ContrastConfig(), None, fit)
-    encoder = task.module.encoder.eval()
-    with torch.inference_mode():
-        direct = encoder(scans.windows) - encoder.attend(scans.windows)[0]
-    said = scans.windows.flatten(1) @ fit.into.T @ fit.out.T + fit.bias
-    torch.testing.assert_close(direct, said.view(24, 4, 8), atol=1e-4, rtol=1e-4)
-    task.loss(task.module, torch.arange(8), _generator())[0].backward()
-    assert encoder.linear.into.weight.grad is None and encoder.blocks[0].attn.qkv.weight.grad is not None
+READ_OUT = replace(ENCODER, readout_rank=4, readout_hidden=8, readout_dropout=0.0)
 
-    twin = FMRIEncoder(config)  # as training.demo copies it: every parameter asks for gradients again
+
+def test_training_sees_what_codes_say_that_never_saw_the_window(scans: TrainingScans, latents: LatentCorpus) -> None:
+    torch.manual_seed(0)
+    targets = caption_targets(scans, latents.tokens, latents.caption_index)
+    fit = fit_ridge(scans.windows, targets, rank=4)
+    encoder = FMRIEncoder(READ_OUT)
+    set_read_out(encoder, fit)
+    trained = CrossFitted(encoder, fit).eval()
+    with torch.inference_mode():
+        shape = tuple(targets.shape[1:])
+        torch.testing.assert_close(encoder(scans.windows), fit.windows_to_tokens(scans.windows, shape))
+        rows = torch.tensor([23, 0, 9, 14, 1])  # of several folds, in no order
+        found = trained(scans.windows[rows], fit.fold[rows])
+        torch.testing.assert_close(found, fit.tokens(fit.unseen[rows], shape), atol=1e-4, rtol=1e-4)
+        assert (found - encoder(scans.windows[rows])).abs().max() > 1e-2
+    with pytest.raises(MindvizError, match="it is 0, found one"):
+        CrossFitted(FMRIEncoder(ENCODER), fit)
+
+
+def test_no_stage_retrains_the_codes(scans: TrainingScans, latents: LatentCorpus) -> None:
+    torch.manual_seed(0)
+    fit = fit_ridge(scans.windows, caption_targets(scans, latents.tokens, latents.caption_index), rank=4)
+    targets = Targets(torch.randn(36, 6), torch.randn(4, 6), latents.tokens, latents.caption_index)
+    task = ContrastTask(READ_OUT, scans, targets, ContrastConfig(), None, fit)
+    encoder = task.module.encoder
+    task.loss(task.module, torch.arange(8), _generator())[0].backward()
+    assert encoder.readout.codes.grad is None and encoder.readout.out.weight.grad is None
+    assert encoder.readout.keys.weight.grad.abs().max() > 0
+
+    twin = FMRIEncoder(READ_OUT)  # as training.demo copies it: every parameter asks for gradients again
     twin.load_state_dict(encoder.state_dict())
     cotrain = CotrainTask({"1": twin}, VideoUNet(tiny.UNET), {"1": scans}, latents, SCHEDULER, {"1": fit}, dropout=1.0)
     cotrain.loss(cotrain.module, torch.arange(4), _generator())[0].backward()
-    assert all(p.grad is None for p in twin.linear.parameters()) and twin.blocks[0].attn.qkv.weight.grad is not None
-    with pytest.raises(MindvizError, match="it is 0, found one"):
-        ContrastTask(ENCODER, scans, targets, ContrastConfig(), None, fit)
+    assert twin.readout.codes.grad is None and twin.readout.out.weight.grad is None
+    assert twin.readout.correction.fc3.weight.grad.abs().max() > 0  # the negative alone was seen
+
+
+def test_the_correction_brings_codes_nearer_to_the_captions(scans: TrainingScans, latents: LatentCorpus) -> None:
+    torch.manual_seed(0)
+    tokens = caption_targets(scans, latents.tokens, latents.caption_index)
+    fit = fit_ridge(scans.windows, tokens, rank=4)
+    task = CorrectTask(READ_OUT, fit, tokens, CorrectConfig(noise=0.0))
+    optimizer = torch.optim.Adam(task.module.parameters(), 1e-2)
+    losses = []
+    for _ in range(150):
+        loss, _ = task.loss(task.module, torch.arange(24), _generator())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(float((fit.unseen @ fit.out.T - task.wanted).square().mean()), rel=1e-5)
+    unit = fit.out / fit.out.norm(dim=0).clamp_min(1e-9)
+    beyond = float((task.wanted - task.wanted @ unit @ unit.T).square().mean())  # what no code can say
+    assert losses[-1] - beyond < 0.9 * (losses[0] - beyond)
+
+
+@pytest.mark.parametrize(("image_weight", "trained"), [(0.0, "text"), (1.0, "image")])
+def test_the_contrast_can_leave_images_or_texts_out(image_weight: float, trained: str) -> None:
+    fmri, image, text = (functional.normalize(torch.randn(5, 4), dim=1) for _ in range(3))
+    loss = weighted_contrast(fmri, image, text, torch.tensor(10.0), image_weight)
+    torch.testing.assert_close(loss, info_nce(fmri, {"image": image, "text": text}[trained], 10.0))
+    both = weighted_contrast(fmri, image, text, torch.tensor(10.0), 0.5)
+    torch.testing.assert_close(both, 0.5 * (info_nce(fmri, image, 10.0) + info_nce(fmri, text, 10.0)))

@@ -1,0 +1,66 @@
+"""The methods of a report by name; light to import. `methods` makes their clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mindviz.types import MindvizError
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to clips for the test windows.
+
+    Attributes
+    ----------
+    slug, name : as given to ``--methods``, and as the rows call it.
+    kind : ``"decoded"``, ``"baseline"`` (no scan, or no encoder), ``"control"`` (nothing should be left),
+        ``"ceiling"``.
+    cheap : whether it is made without running the generator, or is what the report is about.
+    about : what it is, in a sentence.
+    """
+
+    slug: str
+    name: str
+    kind: str
+    cheap: bool
+    about: str
+
+
+METHODS = (
+    Method("decoded", "decoded", "decoded", True, "the checkpoint on the test scans"),
+    Method("grey", "grey frame", "baseline", True, "mid grey, whatever was watched"),
+    Method("mean", "mean training video", "baseline", True, "the mean of all training clips, whatever was watched"),
+    Method("random", "random training clip", "baseline", True, "a training clip drawn at random for each window"),
+    Method(
+        "nearest",
+        "nearest training clip",
+        "baseline",
+        True,
+        "the training clip whose captions' tokens are most like the predicted ones (cosine, both centred)",
+    ),
+    Method("shuffled", "shuffled scans", "control", True, "the decoded clips, those of whole shots handed to others"),
+    Method("untrained", "untrained encoder", "control", False, "the encoder before any training, same generator"),
+    Method("noise", "noise scans", "control", False, "white noise in place of the scans, same encoder and generator"),
+    Method("vae", "VAE alone", "ceiling", True, "the true clips, encoded and decoded by the checkpoint's VAE"),
+    Method("caption", "true caption", "ceiling", False, "the true caption's tokens into the same generator"),
+    Method("single", "single repeat", "baseline", False, "the checkpoint on one repeat of the run, not on their mean"),
+)
+
+
+def chosen(names: Sequence[str], methods: Sequence[Method] = METHODS) -> tuple[Method, ...]:
+    """The methods called `names` in the order of `methods`; the cheap ones where none are; ``decoded`` always.
+
+    Raises
+    ------
+    MindvizError
+        For a name that is not one of theirs.
+    """
+    known = [m.slug for m in methods]
+    unknown = [n for n in names if n not in (*known, "all")]
+    if unknown:
+        raise MindvizError(f"--methods: expected all, or of {', '.join(known)}, found {', '.join(unknown)}")
+    if "all" in names:
+        return tuple(methods)
+    return tuple(m for m in methods if m.slug == "decoded" or (m.slug in names if names else m.cheap))

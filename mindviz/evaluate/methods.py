@@ -1,0 +1,270 @@
+"""The methods of a report: clips for the same test windows, from the scans, from no scan at all, and from the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from tqdm import tqdm
+
+from mindviz.checkpoint import load_arrays, read_json, save_arrays, write_json
+from mindviz.data import Dataset
+from mindviz.evaluate.catalogue import Method
+from mindviz.evaluate.scene import Scene
+from mindviz.evaluate.tokens import training_caption_tokens, true_caption_tokens
+from mindviz.metrics import grey_clip, mean_clip, shuffled_by_shot
+from mindviz.metrics.rows import DECODED, centred_similarity
+from mindviz.types import MindvizError, Window
+
+SEED = 0
+NO_TRAINING = "needs the training films (--training-data)"
+NO_CLIP = "needs captions of the clips and a CLIP in the checkpoint"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The clips of all methods that could be made.
+
+    Attributes
+    ----------
+    clips : by the method's name, uint8 (N, F, H, W, 3); ``decoded`` first
+    tokens : the condition tokens of the test windows, float32 (N, S, D)
+    missing : by the method's name, why it is left out
+    """
+
+    clips: dict[str, np.ndarray]
+    tokens: np.ndarray
+    missing: dict[str, str]
+
+
+def show(
+    scene: Scene, methods: Sequence[Method], predicted: Mapping[str, Callable[[], np.ndarray | str]] | None = None
+) -> Shown:
+    """Make the clips of `methods`; interrupted, the same call goes on where it stopped.
+
+    `predicted` gives, by slug, the tokens (N, S, D) of methods that are not in `METHODS`, or why there are none.
+    """
+    decoded, tokens = decode_windows(scene)
+    shown = Shown({DECODED: decoded}, tokens, {})
+    for method in methods:
+        if method.slug == "decoded":
+            continue
+        given = (predicted or {}).get(method.slug)
+        clips = _from_tokens(scene, method.slug, given) if given else _MAKERS[method.slug](scene, shown)
+        if isinstance(clips, str):
+            shown.missing[method.name] = clips
+        else:
+            shown.clips[method.name] = clips
+    return shown
+
+
+# ---------------------------------------------------------------------- generated clips, resumable
+def _kept(
+    scene: Scene,
+    slug: str,
+    made_of: Mapping[str, Any],
+    make: Callable[[int], tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips (N, F, H, W, 3) and tokens (N, S, D) of all windows, continuing what ``OUT/SLUG.safetensors`` holds."""
+    count, path = scene.count, scene.options.out / f"{slug}.safetensors"
+    _claim(scene, slug, made_of)
+    clips, tokens = _cached(path)
+    begun = min(len(clips), count)
+    for index in tqdm(range(begun, count), desc=f"{slug}, {scene.run}", initial=begun, total=count, mininterval=5):
+        clip, condition = make(index)
+        clips.append(clip)
+        tokens.append(condition)
+        if len(clips) % scene.options.save_every == 0 or len(clips) == count:
+            save_arrays(path, {"clips": np.stack(clips), "tokens": np.stack(tokens)})
+    return np.stack(clips[:count]), np.stack(tokens[:count])
+
+
+def _cached(path: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    if not path.exists():
+        return [], []
+    arrays = load_arrays(path)
+    return list(arrays["clips"]), list(arrays["tokens"])
+
+
+def _claim(scene: Scene, slug: str, made_of: Mapping[str, Any]) -> None:
+    """Write what is decoded into the folder, or refuse one that holds clips decoded otherwise."""
+    mine: dict[str, Any] = {
+        "run": scene.run,
+        "settings": asdict(scene.settings),
+        "dataset": scene.dataset.fingerprint,
+        "checkpoint": scene.checkpoint_hash,
+        "subject": scene.subject,
+    }
+    mine = json.loads(json.dumps(mine | dict(made_of)))
+    path = scene.options.out / f"{slug}.json"
+    if not path.exists():
+        write_json(path, mine)
+        return
+    theirs = read_json(path)
+    for name in sorted(mine.keys() | theirs.keys()):
+        if mine.get(name) != theirs.get(name):
+            raise MindvizError(
+                f"{path}: expected clips decoded with {name} {mine.get(name)}, found {theirs.get(name)}; "
+                "name another --out, or remove that folder"
+            )
+
+
+def decode_windows(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the test windows.
+
+    Returns
+    -------
+    clips : uint8 (N, F, H, W, 3)
+    tokens : float32 (N, S, D)
+    """
+    return _kept(scene, "decoded", {}, lambda i: _decoded(scene, scene.dataset.window(scene.subject, scene.run, i)))
+
+
+def _decoded(scene: Scene, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    settings = replace(scene.settings, seed=scene.settings.seed + window.index)
+    decoded = scene.decoder.decode(window, settings, attention=False)
+    return decoded.clip.frames, decoded.encoding.tokens
+
+
+def _from_tokens(scene: Scene, slug: str, find: Callable[[], np.ndarray | str]) -> np.ndarray | str:
+    """The generator's clips of tokens (N, S, D), guided away from what it learnt to be guided away from."""
+    tokens = find()
+    if isinstance(tokens, str):
+        return tokens
+    tokens = np.ascontiguousarray(tokens, dtype=np.float32)
+    negative = negative_tokens(scene)
+    if isinstance(negative, str):
+        return negative
+    if tokens.shape[1:] != negative.shape:
+        return f"its tokens {tokens.shape[1:]} are not of the generator's shape {negative.shape}"
+
+    def make(index: int) -> tuple[np.ndarray, np.ndarray]:
+        settings = replace(scene.settings, seed=scene.settings.seed + index)
+        return scene.decoder.decode_tokens(tokens[index], negative, settings).frames, tokens[index]
+
+    return _kept(scene, slug, {"tokens": sha256(tokens[: scene.count].tobytes()).hexdigest()}, make)[0]
+
+
+def negative_tokens(scene: Scene) -> np.ndarray | str:
+    """The tokens (S, D) of the mean training scan: the generator's own negative, for tokens of any origin."""
+    data = scene.decoder.data(scene.subject)
+    if data is None:
+        return "the checkpoint holds no mean training scan to guide away from"
+    return scene.decoder._tokens(scene.subject, data.negative)
+
+
+# ---------------------------------------------------------------------- without the generator
+def mean_training_video(dataset: Dataset, subject: str) -> np.ndarray:
+    """The mean clip (F, H, W, 3) uint8 of a subject's training films."""
+    length, means = dataset.clip_frames, []
+    for run in dataset.runs(subject, "train"):
+        film = dataset.film(run).frames
+        means.append(mean_clip(rearrange(film[: len(film) // length * length], "(n f) h w c -> n f h w c", f=length)))
+    # The mean of rounded means of films of one length: within half a grey level of the mean of all.
+    return mean_clip(np.stack(means))
+
+
+def training_clips(dataset: Dataset, subject: str) -> tuple[tuple[str, int], ...]:
+    """The run and the index of every clip of a subject's training films."""
+    sizes = {run: len(dataset.film(run).frames) // dataset.clip_frames for run in dataset.runs(subject, "train")}
+    return tuple((run, index) for run, size in sizes.items() for index in range(size))
+
+
+def _mean(scene: Scene, _: Shown) -> np.ndarray | str:
+    if scene.training is None:
+        return NO_TRAINING
+    return np.broadcast_to(mean_training_video(scene.training, scene.subject), scene.trial.clips.shape)
+
+
+def _grey(scene: Scene, _: Shown) -> np.ndarray:
+    return np.broadcast_to(grey_clip(*scene.trial.clips.shape[1:4]), scene.trial.clips.shape)
+
+
+def _random(scene: Scene, _: Shown) -> np.ndarray | str:
+    if scene.training is None:
+        return NO_TRAINING
+    every = training_clips(scene.training, scene.subject)
+    drawn = np.random.default_rng(SEED).integers(len(every), size=scene.count)
+    return np.stack([scene.training.clip(*every[i]).frames for i in drawn])
+
+
+def _nearest(scene: Scene, shown: Shown) -> np.ndarray | str:
+    if scene.training is None:
+        return NO_TRAINING
+    every = training_clips(scene.training, scene.subject)
+    named = training_caption_tokens(scene, every)
+    if named is None or named.shape[1:] != shown.tokens.shape[1:]:
+        return NO_CLIP
+    flat = [rearrange(t, "n s d -> n (s d)") for t in (shown.tokens, named)]
+    best = centred_similarity(*flat).argmax(axis=1)
+    return np.stack([scene.training.clip(*every[i]).frames for i in best])
+
+
+def _shuffled(scene: Scene, shown: Shown) -> np.ndarray:
+    return shown.clips[DECODED][shuffled_by_shot(scene.trial.shots, np.random.default_rng(SEED))]
+
+
+@torch.inference_mode()
+def _vae(scene: Scene, _: Shown) -> np.ndarray:
+    codec, device, clips = scene.decoder.codec, scene.decoder.device, scene.trial.clips
+    pixels = rearrange(torch.from_numpy(clips), "n f h w c -> n c f h w")
+    rebuilt = torch.cat([codec.decode(codec.encode(part.to(device))).cpu() for part in pixels.split(16)])
+    return rearrange((rebuilt * 255).round().to(torch.uint8), "n c f h w -> n f h w c").numpy()
+
+
+# ---------------------------------------------------------------------- through the generator
+def _untrained(scene: Scene, _: Shown) -> np.ndarray | str:
+    windows = [scene.dataset.window(scene.subject, scene.run, i) for i in range(scene.count)]
+    return _from_tokens(
+        scene,
+        "untrained",
+        lambda: np.stack([scene.decoder.encode(w, attention=False, stage="untrained").tokens for w in windows]),
+    )
+
+
+def _noise(scene: Scene, _: Shown) -> np.ndarray | str:
+    config, rng = scene.decoder.encoder_config(scene.subject), np.random.default_rng(SEED)
+    shape = (scene.count, config.window_size, config.num_voxels)
+    windows = rng.standard_normal(shape, dtype=np.float32)  # of the deviation of normalised scans
+    return _from_tokens(
+        scene, "noise", lambda: np.stack([scene.decoder._tokens(scene.subject, window) for window in windows])
+    )
+
+
+def _caption(scene: Scene, _: Shown) -> np.ndarray | str:
+    tokens = true_caption_tokens(scene)
+    return NO_CLIP if tokens is None else _from_tokens(scene, "caption", lambda: tokens)
+
+
+def _single(scene: Scene, _: Shown) -> np.ndarray | str:
+    repeats = scene.dataset.repeats(scene.subject, scene.run)
+    if not repeats:
+        return "the dataset holds no single repeats of the run"
+    scans, spec = scene.dataset.run(scene.subject, scene.run, repeats[0]), scene.dataset.window_spec
+    bold = spec.cut(scans.bold)
+
+    def make(i: int) -> tuple[np.ndarray, np.ndarray]:
+        clamped = spec.clamped(i, len(bold))
+        return _decoded(scene, Window(bold[i], scene.subject, scene.run, i, clamped, scans.deviation))
+
+    return _kept(scene, "single", {"repeat": repeats[0]}, make)[0]
+
+
+_MAKERS: dict[str, Callable[[Scene, Shown], np.ndarray | str]] = {
+    "grey": _grey,
+    "mean": _mean,
+    "random": _random,
+    "nearest": _nearest,
+    "shuffled": _shuffled,
+    "untrained": _untrained,
+    "noise": _noise,
+    "vae": _vae,
+    "caption": _caption,
+    "single": _single,
+}

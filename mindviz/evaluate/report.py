@@ -1,0 +1,89 @@
+"""From options to a folder with ``report.json``, ``report.md`` and ``report.html``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mindviz.checkpoint import atomic_file, write_json
+from mindviz.evaluate.catalogue import Method, chosen
+from mindviz.evaluate.measure import shared_rows
+from mindviz.evaluate.methods import show
+from mindviz.evaluate.page import html, markdown
+from mindviz.evaluate.published import PUBLISHED, WHY
+from mindviz.evaluate.scene import Options, facts_of, open_scene
+from mindviz.metrics.classifiers import available
+from mindviz.metrics.rows import DECODED, Row
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is written.
+
+    `missing` says why methods were left out, by their names; `notes` what else a reader must know.
+    """
+
+    title: str
+    facts: Mapping[str, Any]
+    methods: tuple[Method, ...]
+    missing: Mapping[str, str]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def evaluate(options: Options) -> dict[str, Any]:
+    """Decode, measure and write the report into ``options.out``.
+
+    Returns
+    -------
+    dict
+        The content of ``report.json``.
+
+    Raises
+    ------
+    MindvizError
+        Before anything is decoded, as `open_scene`; for a method or a classifier that does not exist.
+    """
+    methods = chosen(options.methods)
+    scene = open_scene(options)
+    classifiers = available(options.vit, options.videomae)
+    shown = show(scene, methods)
+    rows = shared_rows(scene, shown, classifiers)
+    title = f"Decoding subject {scene.subject}, {scene.run}"
+    facts = facts_of(scene) | {"classifiers": ", ".join(c.name for c in classifiers)}
+    return write(Report(title, facts, methods, shown.missing, tuple(rows)), options.out)
+
+
+def write(report: Report, out: Path) -> dict[str, Any]:
+    """Write the three files; gives the content of ``report.json``."""
+    methods = [asdict(m) | {"missing": report.missing.get(m.name)} for m in report.methods]
+    content = {
+        "format": 1,
+        "facts": dict(report.facts),
+        "methods": methods,
+        "rows": [asdict(row) for row in report.rows],
+        "notes": list(report.notes),
+        "published": {"why they do not compare": WHY, "as printed": [asdict(line) for line in PUBLISHED]},
+    }
+    write_json(out / "report.json", content)
+    parts = (report.title, report.facts, report.methods, report.missing, report.rows, report.notes)
+    for name, text in (("report.md", markdown(*parts)), ("report.html", html(*parts))):
+        with atomic_file(out / name) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return content
+
+
+def headline(report: Mapping[str, Any], metrics: Sequence[str] = ()) -> str:
+    """What the decoded clips score on all windows, a line for each of `metrics` (all that have a p where empty)."""
+    scores = [r["score"] for r in report["rows"] if (r["method"], r["subset"]) == (DECODED, "all")]
+    kept = [s for s in scores if (s["metric"] in metrics if metrics else s["p"] is not None)]
+    return "\n".join(_line(s) for s in kept)
+
+
+def _line(score: Mapping[str, Any]) -> str:
+    chance = ", ".join(f"{level:.3f} {name}" for name, level in score["chance"].items()) or "-"
+    tested = "" if score["p"] is None else f"; shuffled {score['shuffled']:.3f}, p {score['p']:.2g}"
+    interval = f"({score['low']:.3f} to {score['high']:.3f})"
+    return f"{score['metric']:26} {score['value']:.3f} {interval}; chance {chance}{tested}"

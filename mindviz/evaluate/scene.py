@@ -1,0 +1,207 @@
+"""What is evaluated: a checkpoint, the windows and clips of one test run, and the training films where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindviz import __version__
+from mindviz.checkpoint import fingerprint, load_module, read_config
+from mindviz.data import Dataset
+from mindviz.decoder import Decoder
+from mindviz.encoder.clip import ClipConfig, ClipModel
+from mindviz.metrics.rows import Trial
+from mindviz.simulate.films import PAIRS_HELD_OUT
+from mindviz.types import MindvizError, SamplingSettings
+
+BLOCK = 15
+"""Clips in a block that stands for a shot where no shots are known: 30 seconds at a TR of 2."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is evaluated, and how thoroughly.
+
+    Attributes
+    ----------
+    run : the test run; the subject's first where None.
+    limit : the first so many windows; all of them where None.
+    methods : names of `methods.METHODS`, or ``("all",)``; the cheap ones where empty.
+    training_data : a prepared dataset with the training runs and their films; `data` itself where None.
+    vit, videomae : folders of classifiers (`metrics.classifiers`).
+    sampling : fields of `SamplingSettings` that differ from the checkpoint's own. Window i is decoded with seed
+        ``seed + i``.
+    """
+
+    checkpoint: Path
+    data: Path
+    subject: str
+    out: Path
+    run: str | None = None
+    limit: int | None = None
+    methods: tuple[str, ...] = ()
+    training_data: Path | None = None
+    vit: Path | None = None
+    videomae: Path | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    permutations: int = 10_000
+    ssim_shuffles: int = 20
+    save_every: int = 8
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that methods make clips from. Make one with `open_scene`.
+
+    `training` is the dataset of the subject's training runs with their films; None where there is none.
+    """
+
+    options: Options
+    decoder: Decoder
+    dataset: Dataset
+    training: Dataset | None
+    run: str
+    settings: SamplingSettings
+    trial: Trial
+
+    @property
+    def count(self) -> int:
+        return len(self.trial.clips)
+
+    @property
+    def subject(self) -> str:
+        return self.options.subject
+
+    @cached_property
+    def checkpoint_hash(self) -> str:
+        return fingerprint(self.options.checkpoint)
+
+    @cached_property
+    def clip_model(self) -> ClipModel | None:
+        """The checkpoint's CLIP, if it carries one."""
+        folder = self.options.checkpoint / "clip"
+        if not folder.is_dir():
+            return None
+        model = ClipModel(read_config(folder, ClipConfig))
+        load_module(folder, model)
+        return model.eval()
+
+    @cached_property
+    def captions(self) -> tuple[str, ...]:
+        """The caption of the middle frame of each test clip; empty where a clip has none."""
+        every = [self.dataset.captions(self.run, i) for i in range(self.count)]
+        return tuple(c[len(c) // 2] for c in every) if all(every) else ()
+
+
+def open_scene(options: Options) -> Scene:
+    """Read and check what `options` name.
+
+    Raises
+    ------
+    MindvizError
+        A folder that does not read, a subject, run or limit that does not exist, a checkpoint that does not fit a
+        dataset, training films of another size.
+    """
+    dataset = Dataset.open(options.data)
+    decoder = Decoder.load(options.checkpoint)
+    decoder.check(dataset)
+    decoder.encoder_config(options.subject)
+    run = options.run or _first(dataset, options.subject)
+    count = _count(len(dataset.run(options.subject, run).bold), options.limit)
+    settings = replace(decoder.default_settings, **options.sampling)
+    trial = true_clips(dataset, run, count)
+    size = decoder.info.image_size
+    decoded, true = (settings.num_frames, size, size, 3), trial.clips.shape[1:]
+    if decoded != true:
+        raise MindvizError(f"expected decoded clips like the true ones (F, H, W, C) {true}, found {decoded}")
+    return Scene(options, decoder, dataset, _training(options, dataset, run), run, settings, trial)
+
+
+def _training(options: Options, dataset: Dataset, run: str) -> Dataset | None:
+    """The dataset with training runs and films of the subject; named and lacking them, it is refused."""
+    training = Dataset.open(options.training_data) if options.training_data else dataset
+    named = options.training_data is not None
+    runs = training.runs(options.subject, "train")
+    if not runs or any(r not in training.info.stimuli for r in runs):
+        if named:
+            raise MindvizError(f"{training.folder}: expected training runs of subject {options.subject}, found none")
+        return None
+    if named:
+        wanted, found = dataset.run(options.subject, run), training.run(options.subject, runs[0])
+        if not np.array_equal(wanted.vertices, found.vertices) or training.window_spec != dataset.window_spec:
+            raise MindvizError(
+                f"{training.folder}: expected the voxels and windows of {dataset.folder} "
+                f"({len(wanted.vertices)} voxels, {dataset.window_spec}), found others "
+                f"({len(found.vertices)} voxels, {training.window_spec})"
+            )
+        if run in runs:
+            raise MindvizError(f"{training.folder}: expected training runs without the test run {run}, found it there")
+    return training
+
+
+def _first(dataset: Dataset, subject: str) -> str:
+    runs = dataset.runs(subject, "test")
+    if not runs:
+        raise MindvizError(f"{dataset.folder}: expected a test run of subject {subject}, found none")
+    return runs[0]
+
+
+def _count(available: int, limit: int | None) -> int:
+    if limit is not None and not 1 <= limit <= available:
+        raise MindvizError(f"--limit must be 1 to {available}, found {limit}")
+    return limit or available
+
+
+# ---------------------------------------------------------------------- the true clips
+def true_clips(dataset: Dataset, run: str, count: int) -> Trial:
+    """The clips that were watched in the first `count` windows of a run, in the shots of the film.
+
+    Where the dataset knows no shots, every `BLOCK` neighbouring clips count as one.
+    """
+    clips = np.stack([dataset.clip(run, i).frames for i in range(count)])
+    shots = dataset.shots(run)
+    if not shots:
+        none = np.zeros(count, bool)
+        return Trial(clips, np.arange(count) // BLOCK, none, none, {})
+    index, straddles = clip_shots(shots, count, clips.shape[1])
+    held = [dataset.simulated and (s.get("object"), s.get("setting")) in PAIRS_HELD_OUT for s in shots]
+    return Trial(clips, index, straddles, np.array(held)[index], {})
+
+
+def clip_shots(shots: Sequence[Mapping[str, Any]], count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `count` clips of `length` frames: the shot that fills most of it, and whether a cut falls into it.
+
+    Of two shots that fill a clip alike it is the earlier one; `shots` have `start` and `stop` in frames.
+    """
+    starts = np.arange(count)[:, None] * length
+    begin, end = (np.array([shot[key] for shot in shots])[None] for key in ("start", "stop"))
+    filled = np.clip(np.minimum(end, starts + length) - np.maximum(begin, starts), 0, None)
+    bare = np.flatnonzero(filled.max(axis=1) == 0)
+    if len(bare):
+        raise MindvizError(f"expected a shot in every clip, found none in clip {bare[0]}")
+    return filled.argmax(axis=1), (filled > 0).sum(axis=1) > 1
+
+
+def facts_of(scene: Scene) -> dict[str, Any]:
+    """What a reader must know of a report."""
+    facts: dict[str, Any] = {}
+    if scene.dataset.simulated or scene.decoder.simulated:
+        facts["SIMULATED"] = "the scans are simulated; nothing here was measured on a brain"
+    known = bool(scene.dataset.shots(scene.run))
+    return facts | {
+        "dataset": f"{scene.dataset.name} ({scene.dataset.fingerprint[:12]})",
+        "training data": "none at hand" if scene.training is None else f"{scene.training.fingerprint[:12]}",
+        "checkpoint": f"{scene.options.checkpoint} ({scene.checkpoint_hash[:12]})",
+        "subject": scene.subject,
+        "run": scene.run,
+        "clips": scene.count,
+        "shots" if known else f"blocks of {BLOCK} clips (no shots are known)": len(np.unique(scene.trial.shots)),
+        "straddling clips": int(scene.trial.straddles.sum()),
+        "sampling": ", ".join(f"{name} {value}" for name, value in asdict(scene.settings).items()),
+        "mindviz": __version__,
+    }

@@ -1,0 +1,42 @@
+"""Captions as condition tokens, by the checkpoint's CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mindviz.encoder.clip import ClipModel
+from mindviz.evaluate.scene import Scene
+
+
+@torch.inference_mode()
+def text_tokens(model: ClipModel, captions: Sequence[str], batch: int = 64) -> np.ndarray:
+    """Tokens float32 (N, S, D) of captions; each different caption is read once."""
+    vocabulary, place = np.unique(np.array(captions), return_inverse=True)
+    parts = [model.text_tokens(vocabulary[i : i + batch].tolist()) for i in range(0, len(vocabulary), batch)]
+    return torch.cat(parts).float().numpy()[place]
+
+
+def true_caption_tokens(scene: Scene) -> np.ndarray | None:
+    """Tokens (N, S, D) of the middle frame's caption of each test clip; None without captions or CLIP."""
+    if scene.clip_model is None or not scene.captions:
+        return None
+    return text_tokens(scene.clip_model, scene.captions)
+
+
+def training_caption_tokens(scene: Scene, clips: Sequence[tuple[str, int]]) -> np.ndarray | None:
+    """The mean tokens (N, S, D) of the captions of each training clip's frames; None without captions or CLIP.
+
+    `clips` are runs and indices in them, as of `methods.training_clips`.
+    """
+    if scene.clip_model is None or scene.training is None:
+        return None
+    captions = [scene.training.captions(run, index) for run, index in clips]
+    if not all(captions):
+        return None
+    vocabulary = sorted({c for of_clip in captions for c in of_clip})
+    place = {caption: i for i, caption in enumerate(vocabulary)}
+    tokens = text_tokens(scene.clip_model, vocabulary)
+    return np.stack([tokens[[place[c] for c in of_clip]].mean(axis=0) for of_clip in captions])

@@ -1,0 +1,53 @@
+"""`python -m mindviz evaluate`: the report without a judge, on the tiny dataset, from the command line."""
+
+import json
+
+import pytest
+
+from mindviz import cli
+from mindviz.checkpoint import load_arrays
+from mindviz.metrics import classifiers
+
+
+@pytest.fixture
+def small_classifier(monkeypatch):
+    monkeypatch.setattr(classifiers.efficientnet, "__defaults__", (32, 32))
+
+
+def arguments(dataset, out, *more):
+    given = {"checkpoint": dataset / "checkpoint", "data": dataset, "out": out, "subject": "1", "permutations": 9}
+    return ["evaluate", *(f"--{name}={value}" for name, value in given.items()), *map(str, more)]
+
+
+@pytest.mark.slow
+def test_a_report_without_judge_or_training_films(tiny_dataset, tiny_checkpoint, tmp_path, capsys, small_classifier):
+    out = tmp_path / "out"
+    chosen = ("--limit=6", "--steps=1", "--methods", "grey", "mean", "vae", "noise", "caption")
+    assert cli.main(arguments(tiny_dataset, out, *chosen)) == 0
+    printed = capsys.readouterr().out
+    assert "SSIM (uniform window)" in printed and str(out / "report.html") in printed
+    report = json.loads((out / "report.json").read_text())
+    assert {r["method"] for r in report["rows"]} == {"decoded", "grey frame", "VAE alone", "noise scans"}
+    missing = {m["slug"]: m["missing"] for m in report["methods"]}
+    assert "--training-data" in missing["mean"] and "CLIP" in missing["caption"] and missing["vae"] is None
+    metrics = {r["score"]["metric"] for r in report["rows"]}
+    assert {"frame, 2-way top-1, paper's rule", "frame, 50-way top-1, paper's rule", "PSNR (dB)"} <= metrics
+    assert "Simulated" in (out / "report.html").read_text() and "left out" in (out / "report.md").read_text()
+    kept = load_arrays(out / "noise.safetensors")["clips"]
+    assert kept.shape == (6, 6, 64, 64, 3) and (kept != load_arrays(out / "decoded.safetensors")["clips"]).any()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--subject=9"], "'9'"),
+        (["--methods", "magic"], "found magic"),
+        (["--training-data", "nowhere"], "nowhere"),
+        (["--limit=13"], "1 to 12"),
+        (["--vit", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_sentence(tiny_dataset, tiny_checkpoint, tmp_path, capsys, more, told):
+    assert cli.main(arguments(tiny_dataset, tmp_path / "out", *more)) == 2
+    printed = capsys.readouterr()
+    assert told in printed.err and printed.err.count("\n") == 1 and not (tmp_path / "out").exists()

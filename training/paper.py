@@ -1,0 +1,206 @@
+"""The `paper` recipe: the published hyper-parameters of every stage at full size. Run it to see what the sizes cost.
+
+Where a number comes from:
+
+- *paper*: Chen, Qing & Zhou 2023 (arXiv 2305.11675), implementation details: encoder of 24 layers of 1024 with patches
+  of 16, mask ratio 0.75, 77 x 768 tokens, Stable Diffusion 1.5 tuned at 256 x 256 and 3 frames a second, 6 frames a
+  clip, eight RTX 3090 for pretraining and one for the rest. It refers to MinD-Vis for all that concerns pretraining.
+- *MinD-Vis*: Chen et al. 2023 (CVPR), its published settings of masked modelling, on many people and on the subject.
+- *published checkpoints*: what is stored in them, or in the settings file beside them: window 2, guidance 12.5, 200
+  steps, PNDM.
+- *ours*: the authors published no training code for the three later stages, so their rates and lengths are choices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mindviz.diffusion import UNetConfig, VAEConfig
+from mindviz.encoder import EncoderConfig, MaskedConfig
+from mindviz.types import MindvizError, SamplingSettings
+from training.contrast import ContrastConfig
+from training.loop import LoopConfig
+from training.recipes import DEMO_STAGES
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """A `LoopConfig` whose lengths are counted in epochs: they become steps once the size of the data is known.
+
+    The loop draws each batch at random with replacement; an epoch is as many draws as there are samples.
+    """
+
+    epochs: float
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup_epochs: float
+    grad_clip: float = 0.8
+    accumulate: int = 1
+    mixed_precision: str = "bf16"
+    gradient_checkpointing: bool = False
+
+    def loop(self, samples: int) -> LoopConfig:
+        """The loop's configuration for data of `samples` samples."""
+        if samples < 1:
+            raise MindvizError(f"epochs need at least one sample, found {samples}")
+        per_epoch = -(-samples // self.batch_size)
+        return LoopConfig(
+            steps=max(1, round(self.epochs * per_epoch)),
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            warmup=max(1, round(self.warmup_epochs * per_epoch)),
+            grad_clip=self.grad_clip,
+            accumulate=self.accumulate,
+            mixed_precision=self.mixed_precision,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that `python -m training.stage` must know to train on somebody's own dataset.
+
+    Attributes
+    ----------
+    encoder : its number of voxels, and the number and width of its tokens, are stand-ins: the scans give the former,
+        the generator's text encoder the latter.
+    mask, mask_subject : masked modelling on many people, and on the target subject's training scans afterwards.
+    image_size : side of the frames that the VAE sees.
+    one_caption : whether clips whose captions change stay out of inflation.
+    token_weight : of `CotrainTask`; 0 is the paper's loss alone.
+    shared_noise, frame_positions : as in `training.recipes.StagesRecipe`; the paper has neither.
+    """
+
+    encoder: EncoderConfig
+    masked: MaskedConfig
+    mask: Epochs | LoopConfig
+    mask_subject: Epochs | LoopConfig
+    contrast: Epochs | LoopConfig
+    inflate: Epochs | LoopConfig
+    cotrain: Epochs | LoopConfig
+    contrast_config: ContrastConfig
+    image_size: int
+    one_caption: bool
+    token_weight: float
+    shared_noise: float
+    frame_positions: bool
+    sampling: SamplingSettings
+
+    def masked_for(self, num_voxels: int, mask_ratio: float | None = None) -> MaskedConfig:
+        """The masked model's configuration for scans of `num_voxels` voxels; another mask ratio is the ablation."""
+        ratio = self.masked.mask_ratio if mask_ratio is None else mask_ratio
+        encoder = replace(self.masked.encoder, num_voxels=num_voxels)
+        return replace(self.masked, encoder=encoder, mask_ratio=ratio)
+
+    def encoder_for(self, num_voxels: int, num_tokens: int, token_dim: int) -> EncoderConfig:
+        """The encoder's configuration for a subject, and for a generator that takes such tokens."""
+        return replace(self.encoder, num_voxels=num_voxels, num_tokens=num_tokens, token_dim=token_dim)
+
+
+PAPER_ENCODER = EncoderConfig(
+    num_voxels=6016,  # published checkpoints, subject 1
+    patch_size=16,  # paper
+    embed_dim=1024,  # paper
+    depth=24,  # paper
+    num_heads=16,  # MinD-Vis
+    mlp_ratio=1.0,  # MinD-Vis
+    window_size=2,  # paper
+    num_tokens=77,  # paper
+    token_dim=768,  # paper
+)
+
+PAPER = Recipe(
+    encoder=PAPER_ENCODER,
+    # ratio: paper; decoder: MinD-Vis
+    masked=MaskedConfig(PAPER_ENCODER, mask_ratio=0.75, decoder_dim=512, decoder_depth=8, decoder_heads=16),
+    # MinD-Vis, to which the paper refers
+    mask=Epochs(epochs=500, batch_size=100, lr=2.5e-4, weight_decay=0.05, warmup_epochs=40, grad_clip=0.8),
+    # MinD-Vis, its tuning of the masked model on the target's scans (batch 4 there for the larger of two datasets)
+    mask_subject=Epochs(epochs=15, batch_size=16, lr=5.3e-5, weight_decay=0.05, warmup_epochs=2, grad_clip=0.8),
+    # ours: the rate at which MinD-Vis tunes its encoder; as many samples as give InfoNCE something to tell apart
+    contrast=Epochs(epochs=100, batch_size=64, lr=5.3e-5, weight_decay=0.05, warmup_epochs=5),
+    # ours: the rate of Tune-A-Video (Wu et al. 2023), from which the paper takes its attention
+    inflate=Epochs(epochs=10, batch_size=8, lr=3e-5, weight_decay=0.01, warmup_epochs=0.5, grad_clip=1.0),
+    cotrain=Epochs(epochs=20, batch_size=8, lr=3e-5, weight_decay=0.01, warmup_epochs=1, grad_clip=1.0),
+    # the loss is the paper's, half images and half text; what is dropped and the noise are ours
+    contrast_config=ContrastConfig(drop=0.2, noise=0.3, token_weight=0.0),
+    image_size=256,  # paper
+    one_caption=False,  # ours: captions of real films change within a shot
+    token_weight=0.0,
+    shared_noise=0.0,
+    frame_positions=False,
+    sampling=SamplingSettings(num_inference_steps=200, guidance_scale=12.5, num_frames=6),  # published checkpoints
+)
+
+DEMO = Recipe(
+    encoder=DEMO_STAGES.encoder,
+    masked=DEMO_STAGES.masked_for(DEMO_STAGES.encoder.num_voxels),
+    mask=DEMO_STAGES.mask_loop,
+    mask_subject=DEMO_STAGES.mask_loop,
+    contrast=DEMO_STAGES.contrast_loop,
+    inflate=DEMO_STAGES.inflate_loop,
+    cotrain=DEMO_STAGES.cotrain_loops[0],
+    contrast_config=DEMO_STAGES.contrast,
+    image_size=64,
+    one_caption=True,
+    token_weight=0.1,
+    shared_noise=DEMO_STAGES.shared_noise,
+    frame_positions=DEMO_STAGES.frame_positions,
+    sampling=SamplingSettings(guidance_scale=DEMO_STAGES.guidance_scale, shared_noise=DEMO_STAGES.shared_noise),
+)
+
+RECIPES = {"paper": PAPER, "demo": DEMO}
+
+# ---------------------------------------------------------------------- Stable Diffusion 1.5, as its own files say
+SD15_UNET = UNetConfig(cross_attention_dim=768)
+SD15_VAE = VAEConfig(
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+    latent_channels=4,
+    sample_size=512,
+    scaling_factor=0.18215,
+)
+SD15_SCHEDULE: dict[str, Any] = {
+    "_class_name": "PNDMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "epsilon",
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "clip_sample": False,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Sizes and memory of the paper's stages, and what fits in 24 GB.")
+    parser.add_argument("--json", action="store_true", help="as JSON instead of tables")
+    parser.add_argument("--gpu", type=float, default=24.0, help="memory of the GPU to fill, in GiB (default: 24)")
+    parser.add_argument("--real", choices=("encoder", "masked", "unet"), help="one real forward and backward instead")
+    parser.add_argument("--batch-size", type=int, default=1, help="of --real")
+    parser.add_argument("--no-checkpointing", action="store_true", help="--real without gradient checkpointing")
+    arguments = parser.parse_args()
+    from training import memory  # it needs the recipe above
+
+    try:
+        if arguments.real:
+            print(memory.real_run(arguments.real, arguments.batch_size, not arguments.no_checkpointing))
+        else:
+            print(memory.as_json(arguments.gpu) if arguments.json else memory.as_tables(arguments.gpu))
+    except MindvizError as error:
+        print(f"training.paper: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

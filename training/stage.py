@@ -1,0 +1,297 @@
+"""One stage of training on a prepared dataset of one's own: masked modelling, contrast, inflation or co-training.
+
+::
+
+    python -m training.stage mask     --data ARRAYS  --out people                # many people, no labels
+    python -m training.stage mask     --data DATASET --subject 1 --out mask      --init people
+    python -m training.stage contrast --data DATASET --subject 1 --out contrast  --init mask --sd SD --clip CLIP
+    python -m training.stage inflate  --data DATASET --subject 1 --out video     --sd SD
+    python -m training.stage cotrain  --data DATASET --subject 1 --out full      --init contrast --video video --sd SD
+
+DATASET is what ``python -m mindviz prepare`` writes; ARRAYS a folder of arrays (time, voxels); SD Stable Diffusion 1.5,
+as a folder or by its name on the hub, or a checkpoint folder of mindviz. Each OUT holds the run, which resumes when
+called again, and ``OUT/model`` once it is done; ``full/checkpoint`` is what the app opens. ``--mask-ratio`` is the
+ablation of stage 1. Several processes: ``accelerate launch … -m training.stage …``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from mindviz import __version__
+from mindviz.checkpoint import load_state, load_tensors, read_config, require_folder, save_module
+from mindviz.data import Dataset
+from mindviz.data.arrays import ScanArrays
+from mindviz.decoder import CheckpointInfo, write_checkpoint
+from mindviz.diffusion import UNetConfig, VideoUNet
+from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
+from mindviz.types import MindvizError
+from training.contrast import ContrastTask, EncoderWithHead
+from training.cotrain import CotrainTask
+from training.foundation import Parts, film_latents, film_targets, open_embedder, open_parts
+from training.inflate import InflateTask
+from training.latents import LatentCorpus
+from training.loop import LoopConfig, Task, train
+from training.mask import MaskTask
+from training.paper import RECIPES, Epochs, Recipe
+from training.processes import WHOLE_BATCH, local
+from training.recompute import Recomputable
+from training.ridge import RidgeFit, caption_targets, kept_ridge
+from training.scans import TrainingScans, load_scans
+
+SEED = 0
+MODEL = "model"
+LOOP_OPTIONS: dict[str, type] = {
+    "steps": int, "batch_size": int, "lr": float, "accumulate": int, "mixed_precision": str, "save_every": int,
+}  # fmt: skip
+POSITIONS = ("pos_embed", "decoder_pos_embed")
+"""Fixed tables of a masked model, which depend on the number of patches alone: they are not taken over."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for; `loop` holds fields of `LoopConfig` that replace the recipe's."""
+
+    stage: str
+    recipe: Recipe
+    data: Path
+    out: Path
+    subject: str | None = None
+    init: Path | None = None
+    video: Path | None = None
+    sd: str | None = None
+    clip: str | None = None
+    mask_ratio: float | None = None
+    every: int = 1
+    cache: Path | None = None
+    device: str = "cpu"
+    loop: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def caches(self) -> Path:
+        """Where latents, embeddings and statistics are kept."""
+        return self.cache or self.out / "cache"
+
+    def need(self, name: str) -> Any:
+        """An option that this stage cannot do without."""
+        value = getattr(self, name)
+        if value is None:
+            raise MindvizError(f"training.stage {self.stage}: expected --{name}, found none")
+        return value
+
+
+class UnlabelledMaskTask:
+    """`MaskTask` on the scans of many people, drawn from disk."""
+
+    name = "mask"
+
+    def __init__(self, config: MaskedConfig, scans: ScanArrays) -> None:
+        self.config, self.scans = config, scans
+        self.module = MaskedAutoencoder(config)
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def description(self) -> dict[str, Any]:
+        return {"masked": dataclasses.asdict(self.config), "scans": self.scans.fingerprint}
+
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
+        torch.rand(rows.start or 0, self.config.encoder.patching.num_patches, generator=generator)  # as in `MaskTask`
+        (seen,) = local(model, WHOLE_BATCH, torch.from_numpy(self.scans.scans(indices[rows].numpy())))
+        return model(seen, generator).loss, {}
+
+
+# ---------------------------------------------------------------------- what an earlier stage left
+def model_state(folder: Path) -> dict[str, Tensor]:
+    """The weights that a finished stage left in its folder."""
+    home = require_folder(folder, "the folder of an earlier stage") / MODEL
+    return load_tensors(require_folder(home, "the model of a finished stage") / "model.safetensors")
+
+
+def begin_masked(model: MaskedAutoencoder, folder: Path) -> None:
+    """Begin with the masked model of another run; its number of voxels may differ where patches share an embedding."""
+    state = model.state_dict()
+    load_state(model, model_state(folder) | {name: state[name] for name in POSITIONS}, folder / MODEL)
+
+
+def encoder_start(folder: Path) -> dict[str, Tensor]:
+    """The tensors that a masked model gives an encoder; the positions of its patches are the encoder's own."""
+    names = ("patch_embed.", "cls_token", "blocks.", "norm.")
+    return {name: value for name, value in model_state(folder).items() if name.startswith(names)}
+
+
+# ---------------------------------------------------------------------- the stages
+def _trained(order: Order, plan: Epochs | LoopConfig, task: Task, config: Any) -> nn.Module:
+    """Train, and leave the model in ``OUT/model`` where it has a configuration."""
+    loop = plan.loop(len(task)) if isinstance(plan, Epochs) else plan
+    module = train(Recomputable(task), replace(loop, **dict(order.loop)), order.out)
+    kept = module.encoder if isinstance(module, EncoderWithHead) else module
+    if config is not None and PartialState().is_main_process:
+        save_module(order.out / MODEL, kept, config)
+    return kept
+
+
+def run_mask(order: Order) -> None:
+    """Stage 1: on a folder of arrays, or on the training scans of a dataset's subject (paper section 3.2)."""
+    task: MaskTask | UnlabelledMaskTask
+    if (order.data / "dataset.json").is_file():
+        scans = load_scans(Dataset.open(order.data), order.need("subject"))
+        config = order.recipe.masked_for(scans.windows.shape[2], order.mask_ratio)
+        task, plan = MaskTask(config, scans), order.recipe.mask_subject
+    else:
+        arrays = ScanArrays.open(order.data, order.caches, order.every)
+        config = order.recipe.masked_for(arrays.num_voxels, order.mask_ratio)
+        task, plan = UnlabelledMaskTask(config, arrays), order.recipe.mask
+    if order.init is not None:
+        begin_masked(task.module, order.init)
+    _trained(order, plan, task, config)
+
+
+def _dataset(order: Order) -> tuple[Dataset, TrainingScans, tuple[str, ...]]:
+    dataset, subject = Dataset.open(order.data), order.need("subject")
+    return dataset, load_scans(dataset, subject), dataset.runs(subject, "train")
+
+
+def _latents(order: Order, parts: Parts, dataset: Dataset, runs: tuple[str, ...]) -> LatentCorpus:
+    r = order.recipe
+    return film_latents(parts, dataset, runs, r.image_size, r.one_caption, order.caches, torch.device(order.device))
+
+
+def _fit(order: Order, scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> RidgeFit | None:
+    """The codes of a read-out, for recipes whose encoder has one; the paper's has none."""
+    rank = order.recipe.encoder.readout_rank
+    return kept_ridge(order.caches, scans, caption_targets(scans, tokens, caption_index), rank) if rank else None
+
+
+def run_contrast(order: Order) -> None:
+    """Stage 2: the encoder against CLIP's embeddings (paper section 3.2); without --init, the same without stage 1."""
+    dataset, scans, runs = _dataset(order)
+    parts, clip = open_parts(order.need("sd")), order.clip or order.need("sd")
+    targets = film_targets(parts, open_embedder(clip), dataset, runs, order.recipe.image_size, order.caches, clip)
+    config = order.recipe.encoder_for(scans.windows.shape[2], targets.tokens.shape[1], targets.tokens.shape[2])
+    fit = _fit(order, scans, targets.tokens, targets.caption_index)
+    torch.manual_seed(SEED)
+    start = None if order.init is None else encoder_start(order.init)
+    task = ContrastTask(config, scans, targets, order.recipe.contrast_config, start, fit)
+    _trained(order, order.recipe.contrast, task, config)
+
+
+def run_inflate(order: Order) -> None:
+    """Stage 3: the image model becomes a video model (paper section 3.3)."""
+    dataset, _, runs = _dataset(order)
+    parts, r = open_parts(order.need("sd")), order.recipe
+    corpus = _latents(order, parts, dataset, runs)
+    torch.manual_seed(SEED)
+    task = InflateTask(
+        parts.unet, corpus, parts.schedule, shared_noise=r.shared_noise, frame_positions=r.frame_positions
+    )
+    if order.init is not None:
+        load_state(task.module, model_state(order.init), order.init / MODEL)
+    _trained(order, r.inflate, task, task.module.config)
+
+
+def run_cotrain(order: Order) -> None:
+    """Stage 4: encoder and attention together (paper section 3.3); leaves a checkpoint folder that decodes."""
+    dataset, scans, runs = _dataset(order)
+    parts, r, subject = open_parts(order.need("sd")), order.recipe, scans.subject
+    begun, video = order.need("init"), order.need("video")
+    corpus = _latents(order, parts, dataset, runs)
+    config = r.encoder_for(scans.windows.shape[2], corpus.tokens.shape[1], corpus.tokens.shape[2])
+    encoder, unet = FMRIEncoder(config), VideoUNet(read_config(video / MODEL, UNetConfig))
+    load_state(encoder, model_state(begun), begun / MODEL)
+    load_state(unet, model_state(video), video / MODEL)
+    fit = _fit(order, scans, corpus.tokens, corpus.caption_index)
+    task = CotrainTask(
+        {subject: encoder}, unet, {subject: scans}, corpus, parts.schedule, {subject: fit} if fit else None,
+        token_weight=r.token_weight, shared_noise=r.shared_noise,
+    )  # fmt: skip
+    full: Any = _trained(order, r.cotrain, task, None)
+    if PartialState().is_main_process:
+        publish(order, dataset, scans, parts, full.encoders[subject].encoder, full.unet)
+
+
+def publish(
+    order: Order, dataset: Dataset, scans: TrainingScans, parts: Parts, encoder: FMRIEncoder, unet: VideoUNet
+) -> Path:
+    """Write ``OUT/checkpoint``, which `Decoder.load` reads."""
+    info = CheckpointInfo(
+        name=f"{dataset.name} model",
+        image_size=order.recipe.image_size,
+        sampling=dataclasses.asdict(order.recipe.sampling),
+        simulated=dataset.simulated,
+        dataset=dataset.fingerprint,
+        mesh=dataset.mesh,
+        lag=dataset.window_spec.lag,
+        fps=dataset.info.fps,
+        subjects=(scans.subject,),
+        provenance={"made_by": "python -m training.stage cotrain", "mindviz": __version__},
+    )
+    target, encoders, data = order.out / "checkpoint", {scans.subject: encoder}, {scans.subject: scans.data}
+    write_checkpoint(target, info, unet, parts.codec, parts.schedule, encoders, data)
+    return target
+
+
+RUN: dict[str, Callable[[Order], None]] = {
+    "mask": run_mask,
+    "contrast": run_contrast,
+    "inflate": run_inflate,
+    "cotrain": run_cotrain,
+}
+
+
+def read_order(arguments: list[str] | None = None, stage: str | None = None) -> Order:
+    """The command line; `stage` is given where the module called is a stage of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if stage is None:
+        parser.add_argument("stage", choices=RUN)
+    add = parser.add_argument
+    add("--recipe", choices=RECIPES, default="paper")
+    add("--data", type=Path, required=True, help="a prepared dataset; for mask also a folder of arrays")
+    add("--subject", help="of the dataset")
+    add("--out", type=Path, required=True, help="folder of this run; resumes what it holds")
+    add("--init", type=Path, help="OUT of the stage before (mask: of masked modelling on other scans)")
+    add("--video", type=Path, help="cotrain: OUT of inflate")
+    add("--sd", help="Stable Diffusion 1.5: folder or hub name; or a checkpoint folder of mindviz")
+    add("--clip", help="contrast: CLIP of transformers, folder or hub name; default: that of --sd, if mindviz's")
+    add("--mask-ratio", type=float, help="mask: share of patches hidden, instead of the recipe's")
+    add("--every", type=int, default=1, help="mask: draw only each so many-th volume of the arrays")
+    add("--cache", type=Path, help="folder of latents and embeddings, to share among runs (default: OUT/cache)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the VAE encodes the films")
+    for name, kind in LOOP_OPTIONS.items():
+        add(f"--{name.replace('_', '-')}", type=kind, help="instead of the recipe's")
+    add("--gradient-checkpointing", action=argparse.BooleanOptionalAction, help="recompute blocks: less memory")
+    values = vars(parser.parse_args(arguments))
+    changed = [(name, values.pop(name)) for name in (*LOOP_OPTIONS, "gradient_checkpointing")]
+    values["loop"] = tuple((name, value) for name, value in changed if value is not None)
+    return Order(**{"stage": stage} | values | {"recipe": RECIPES[values["recipe"]]})
+
+
+def main(stage: str | None = None, arguments: list[str] | None = None) -> int:
+    """Run a stage; a module of one stage alone hands its name in."""
+    order = read_order(arguments, stage)
+    try:
+        torch.manual_seed(SEED)
+        RUN[order.stage](order)
+    except MindvizError as error:
+        print(f"training.stage {order.stage}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"training.stage {order.stage}: {error}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
