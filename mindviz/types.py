@@ -153,8 +153,8 @@ class SamplingSettings:
 
     `guidance_scale` is s in ``e(negative) + s (e(fmri) - e(negative))``; `negative` is ``"training"`` (the mean of the
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
-    `shared_noise` is the share of the initial noise that all frames have in common (`diffusion.clip_noise`): what the
-    model was trained with.
+    `shared_noise` is the share of the variance of the initial noise that all frames have in common
+    (`diffusion.clip_noise`).
     """
 
     num_inference_steps: int = 15

@@ -24,6 +24,7 @@ from mindviz.encoder import (
     initialise_encoder,
 )
 from training.crossfit import CrossFitted, folds
+from training.processes import WHOLE_BATCH, gathered, local
 from training.ridge import RidgeFit, set_read_out
 from training.scans import TrainingScans, augment
 
@@ -80,7 +81,7 @@ class EncoderWithHead(nn.Module):
         return self.trained.encoder
 
     def forward(self, windows: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Windows (B, T, V) of folds (B,) -> tokens (B, S, D), unit vectors (B, E) in CLIP's space, scale of cosines."""
+        """Windows (B, T, V), folds (B,) -> tokens (B, S, D), unit vectors (B, E) in CLIP's space, scale of cosines."""
         tokens = self.trained(windows, fold)
         return tokens, self.head(tokens), self.head.scale
 
@@ -121,14 +122,18 @@ class ContrastTask:
             "scans": self.scans.fingerprint,
         }
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         c = self.contrast
         windows = augment(self.scans.windows[indices], self.config.patch_size, c.drop, c.noise, generator)
         image, text, wanted = self.targets.of(self.scans.first_frame[indices], self.scans.clip_frames, generator)
-        tokens, embedding, scale = model(windows, self.fold[indices])
+        windows, fold, image, text, wanted = local(model, rows, windows, self.fold[indices], image, text, wanted)
+        tokens, embedding, scale = model(windows, fold)
+        embedding, image, text = gathered(embedding), gathered(image), gathered(text)
         contrast = weighted_contrast(embedding, image, text, scale, c.image_weight)
         distance = functional.mse_loss(tokens, wanted)
-        hit = ((embedding @ image.T).argmax(1) == torch.arange(len(image))).float().mean()
+        hit = ((embedding @ image.T).argmax(1) == torch.arange(len(image), device=image.device)).float().mean()
         figures = {"contrast": contrast.item(), "tokens": distance.item(), "accuracy": hit.item()}
         return c.contrast_weight * contrast + c.token_weight * distance, figures
 
@@ -137,3 +142,9 @@ def weighted_contrast(fmri: Tensor, image: Tensor, text: Tensor, scale: Tensor, 
     """Symmetric InfoNCE (paper equation 2) against images and texts (B, E), the former with `image_weight`."""
     parts = [(image_weight, image), (1 - image_weight, text)]
     return sum((w * info_nce(fmri, target, scale) for w, target in parts if w), torch.zeros(()))
+
+
+if __name__ == "__main__":
+    from training.stage import main
+
+    raise SystemExit(main("contrast"))

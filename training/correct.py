@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from mindviz.encoder import EncoderConfig
 from mindviz.encoder.readout import Correction
+from training.processes import WHOLE_BATCH, local
 from training.ridge import RidgeFit
 
 
@@ -48,8 +49,11 @@ class CorrectTask:
         sizes = {name: getattr(self.config, name) for name in ("readout_rank", "readout_hidden", "readout_dropout")}
         return {"correction": sizes, "correct": asdict(self.correct), "codes": digest.hexdigest()}
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         code = self.fit.unseen[indices]
         code = code + self.correct.noise * torch.randn(code.shape, generator=generator)
-        said = model(code) @ self.fit.out.T
-        return functional.mse_loss(said, self.wanted[indices]), {}
+        code, wanted = local(model, rows, code, self.wanted[indices])
+        (out,) = local(model, WHOLE_BATCH, self.fit.out)
+        return functional.mse_loss(model(code) @ out.T, wanted), {}

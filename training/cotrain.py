@@ -19,6 +19,7 @@ from training.crossfit import CrossFitted, folds
 from training.image import Noising, denoising_loss
 from training.inflate import freeze_all_but_attention
 from training.latents import LatentCorpus
+from training.processes import WHOLE_BATCH, local
 from training.ridge import RidgeFit
 from training.scans import TrainingScans, augment
 
@@ -41,13 +42,17 @@ class FullModel(nn.Module):
         noisy: Tensor,
         timesteps: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """One subject's windows (B, T, V) of folds (B,), its mean scan (T, V), which samples to drop (B,), noisy latents
-        and timesteps -> (answer, tokens)."""
+        """One subject's windows (B, T, V), their folds (B,), its mean scan (T, V), which samples to drop (B,), noisy
+        latents and timesteps -> (answer, tokens)."""
         trained = self.encoders[subject]
         assert isinstance(trained, CrossFitted)
         tokens = trained(windows, fold)
         given = torch.where(dropped[:, None, None], trained.encoder(negative[None]), tokens)
         return self.unet(noisy, timesteps, given), tokens
+
+    def set_gradient_checkpointing(self, enable: bool) -> None:
+        """As `VideoUNet.set_gradient_checkpointing`."""
+        self.unet.set_gradient_checkpointing(enable)
 
 
 class CotrainTask:
@@ -95,19 +100,29 @@ class CotrainTask:
             "corpus": self.corpus.fingerprint,
         }
 
-    def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
         subject = list(self.scans)[int(torch.randint(len(self.scans), (1,), generator=generator))]
         scans, o = self.scans[subject], self.options
-        rows = indices % len(scans)
+        which = indices % len(scans)
         patch_size = self.configs[subject].patch_size
-        windows = augment(scans.windows[rows], patch_size, o["patch_drop"], o["noise"], generator)
-        starts = scans.first_frame[rows]
+        windows = augment(scans.windows[which], patch_size, o["patch_drop"], o["noise"], generator)
+        starts = scans.first_frame[which]
         noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
-        dropped = torch.rand(len(rows), generator=generator) < o["dropout"]
-        answer, tokens = model(
-            subject, windows, self.fold[subject][rows], self.negatives[subject], dropped, noisy, timesteps
+        dropped = torch.rand(len(which), generator=generator) < o["dropout"]
+        wanted = self.corpus.tokens_of(starts + scans.clip_frames // 2)
+        windows, fold, dropped, noisy, timesteps, target, wanted = local(
+            model, rows, windows, self.fold[subject][which], dropped, noisy, timesteps, target, wanted
         )
-        middle = starts + scans.clip_frames // 2
-        distance = functional.mse_loss(tokens, self.corpus.tokens_of(middle))
+        (negative,) = local(model, WHOLE_BATCH, self.negatives[subject])
+        answer, tokens = model(subject, windows, fold, negative, dropped, noisy, timesteps)
+        distance = functional.mse_loss(tokens, wanted)
         error = denoising_loss(answer, target, self.corpus.channel_weights)
         return error + o["token_weight"] * distance, {"denoising": error.item(), "tokens": distance.item()}
+
+
+if __name__ == "__main__":
+    from training.stage import main
+
+    raise SystemExit(main("cotrain"))

@@ -48,6 +48,14 @@ class CrossFitted(nn.Module):
         return every[torch.cat([rows for rows, _ in parts]).argsort()]
 
 
+@torch.inference_mode()
+def unseen_tokens(encoder: FMRIEncoder, fit: RidgeFit, windows: Tensor, batch: int = 64) -> Tensor:
+    """Tokens (N, S, D) of training windows (N, T, V), each by the codes of its fold: what a read-out may learn from."""
+    trained = CrossFitted(encoder, fit).eval()
+    parts = zip(windows.split(batch), fit.fold.split(batch), strict=True)
+    return torch.cat([trained(part, fold) for part, fold in parts])
+
+
 def folds(fit: RidgeFit | None, count: int) -> Tensor:
     """The fold of each of `count` training windows; 0 where nothing was fitted."""
     return torch.zeros(count, dtype=torch.int64) if fit is None else fit.fold

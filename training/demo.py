@@ -17,17 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindviz.checkpoint import save_tensors
 from mindviz.data import Dataset
 from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel, embed_frames
-from mindviz.types import MindvizError, SamplingSettings
+from mindviz.types import MindvizError
 from training import corpus as corpora
+from training.checks import check_before_training
 from training.clip import ClipTask
 from training.codec import DecoderTask
 from training.contrast import ContrastTask, Targets
 from training.correct import CorrectTask
 from training.cotrain import CotrainTask
+from training.crossfit import unseen_tokens
 from training.image import ImageTask
 from training.inflate import InflateTask
 from training.judge import Judge, load_judge, train_judge
@@ -56,7 +59,9 @@ class Demo:
     @cached_property
     def dataset(self) -> Dataset:
         done = self.out / "data" / "dataset.json"
-        return Dataset.open(done.parent if done.exists() else make_world(self.world, self.out, discard_raw=True))
+        dataset = Dataset.open(done.parent if done.exists() else make_world(self.world, self.out, discard_raw=True))
+        check_before_training(dataset)
+        return dataset
 
     @cached_property
     def corpus(self) -> corpora.Corpus:
@@ -76,12 +81,13 @@ class Demo:
         """The VAE with its decoder trained."""
         task = DecoderTask(self.linear_codec, self.corpus)
         train(task, self.foundation.codec_loop, self.out / "codec")
-        return task.module
+        return task.codec
 
     @cached_property
     def clip(self) -> ClipModel:
+        corpus = self.corpus  # before the seed: making what a stage needs must not change how its weights begin
         torch.manual_seed(SEED)
-        task = ClipTask(self.foundation.clip, self.corpus)
+        task = ClipTask(self.foundation.clip, corpus)
         train(task, self.foundation.clip_loop, self.out / "clip")
         return task.module
 
@@ -91,10 +97,11 @@ class Demo:
 
     @cached_property
     def image(self) -> UNet2DConditionModel:
+        latents = self.latents
         torch.manual_seed(SEED)
-        task = ImageTask(self.foundation.unet, self.latents, self.foundation.scheduler)
+        task = ImageTask(self.foundation.unet, latents, self.foundation.scheduler)
         train(task, self.foundation.image_loop, self.out / "image")
-        task.channel_weights = self.latents.channel_weights
+        task.channel_weights = latents.channel_weights
         train(task, self.foundation.image_polish, self.out / "image_polish")
         return task.module
 
@@ -135,7 +142,8 @@ class Demo:
             targets = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
             fits[subject] = fit = kept_ridge(self.out, scans, targets, self.stages.encoder.readout_rank)
             print(
-                f"ridge, subject {subject}: squared error on unseen runs {fit.error:.3f}, of the mean {fit.baseline:.3f}",
+                f"ridge, subject {subject}: squared error on unseen runs {fit.error:.3f}, "
+                f"of the mean {fit.baseline:.3f}",
                 flush=True,
             )
         return fits
@@ -145,11 +153,9 @@ class Demo:
         """For each subject, the correction of its read-out."""
         states = {}
         for subject, scans in self.scans.items():
+            fit, wanted = self.ridge[subject], caption_targets(scans, self.latents.tokens, self.latents.caption_index)
             torch.manual_seed(SEED)
-            task = CorrectTask(
-                self.stages.encoder_for(scans.windows.shape[2]), self.ridge[subject],
-                caption_targets(scans, self.latents.tokens, self.latents.caption_index), self.stages.correct,
-            )  # fmt: skip
+            task = CorrectTask(self.stages.encoder_for(scans.windows.shape[2]), fit, wanted, self.stages.correct)
             states[subject] = train(task, self.stages.correct_loop, self.out / f"correct{subject}").state_dict()
         return states
 
@@ -158,21 +164,20 @@ class Demo:
         """For each subject, its encoder after contrastive learning."""
         encoders = {}
         for subject, scans in self.scans.items():
-            torch.manual_seed(SEED)
             config = self.stages.encoder_for(scans.windows.shape[2])
-            task = ContrastTask(
-                config, scans, self.targets, self.stages.contrast, self.masked[subject], self.ridge[subject],
-                self.corrections[subject],
-            )  # fmt: skip
+            targets, begun = self.targets, (self.masked[subject], self.ridge[subject], self.corrections[subject])
+            torch.manual_seed(SEED)
+            task = ContrastTask(config, scans, targets, self.stages.contrast, *begun)
             train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
             encoders[subject] = task.module.encoder
         return encoders
 
     @cached_property
     def inflated(self) -> VideoUNet:
+        image, latents = self.image, self.latents
         torch.manual_seed(SEED)
         task = InflateTask(
-            self.image, self.latents, self.foundation.scheduler,
+            image, latents, self.foundation.scheduler,
             shared_noise=self.stages.shared_noise, frame_positions=self.stages.frame_positions,
         )  # fmt: skip
         train(task, self.stages.inflate_loop, self.out / "inflate")
@@ -191,6 +196,13 @@ class Demo:
             train(task, loop, self.out / f"cotrain{i or ''}")
         return encoders, task.module.unet
 
+    def unseen_tokens(self, subject: str) -> Path:
+        """A file of the final encoder's tokens of the training windows (`--training-tokens` of training.evaluate)."""
+        path = self.out / f"tokens{subject}.safetensors"
+        encoder = self.cotrained[0][subject].eval()
+        save_tensors(path, {"tokens": unseen_tokens(encoder, self.ridge[subject], self.scans[subject].windows)})
+        return path
+
     # ------------------------------------------------------------------ what is shipped
     @cached_property
     def judge(self) -> Judge:
@@ -208,7 +220,7 @@ class Demo:
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
             unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
-            SamplingSettings(guidance_scale=self.stages.guidance_scale, shared_noise=self.stages.shared_noise),
+            self.stages.sampling,
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> FMRIEncoder:
@@ -238,6 +250,7 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "cotrain": lambda d: d.cotrained,
     "judge": lambda d: d.judge,
     "publish": lambda d: d.published,
+    "tokens": lambda d: [d.unseen_tokens(s) for s in d.scans],
 }
 
 
@@ -253,6 +266,9 @@ def main() -> int:
     except MindvizError as error:
         print(f"training.demo: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        print(f"training.demo: {stop}", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -40,8 +40,8 @@ from training.token_readout import READOUT, Source, read_out
 ALL = (*METHODS, RIDGE, READOUT)
 BORROWED = (
     "The read-out of the encoder's tokens was trained on ridge's (no --training-tokens were given): where the two "
-    "differ in more than their noise it finds less than the tokens hold, and the ratio to it is too kind. The ratio to the "
-    "read-out of ridge's own tokens has no such fault."
+    "differ in more than their noise it finds less than the tokens hold, and the ratio to it is too kind. The ratio to "
+    "the read-out of ridge's own tokens has no such fault."
 )
 
 

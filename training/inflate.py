@@ -65,3 +65,9 @@ class InflateTask:
         tokens = drop_condition(self.corpus.tokens_of(starts), self.corpus.empty_tokens, self.dropout, generator)
         noisy, timesteps, target, tokens = local(model, rows, noisy, timesteps, target, tokens)
         return denoising_loss(model(noisy, timesteps, tokens), target, self.corpus.channel_weights), {}
+
+
+if __name__ == "__main__":
+    from training.stage import main
+
+    raise SystemExit(main("inflate"))

@@ -39,3 +39,9 @@ class MaskTask:
         (seen,) = local(model, rows, scans[torch.arange(len(scans)), position])
         result = model(seen, generator)
         return result.loss, {}
+
+
+if __name__ == "__main__":
+    from training.stage import main
+
+    raise SystemExit(main("mask"))

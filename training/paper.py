@@ -9,6 +9,7 @@ Where a number comes from:
 - *published checkpoints*: what is stored in them, or in the settings file beside them: window 2, guidance 12.5, 200
   steps, PNDM.
 - *ours*: the authors published no training code for the three later stages, so their rates and lengths are choices.
+  With them, in bf16 and with gradient checkpointing where it is set, every stage fits one GPU of 24 GB (`memory`).
 """
 
 from __future__ import annotations
@@ -114,6 +115,10 @@ PAPER_ENCODER = EncoderConfig(
     token_dim=768,  # paper
 )
 
+_VIDEO = Epochs(
+    epochs=10, batch_size=8, lr=3e-5, weight_decay=0.01, warmup_epochs=0.5, grad_clip=1.0, gradient_checkpointing=True
+)
+
 PAPER = Recipe(
     encoder=PAPER_ENCODER,
     # ratio: paper; decoder: MinD-Vis
@@ -123,10 +128,12 @@ PAPER = Recipe(
     # MinD-Vis, its tuning of the masked model on the target's scans (batch 4 there for the larger of two datasets)
     mask_subject=Epochs(epochs=15, batch_size=16, lr=5.3e-5, weight_decay=0.05, warmup_epochs=2, grad_clip=0.8),
     # ours: the rate at which MinD-Vis tunes its encoder; as many samples as give InfoNCE something to tell apart
-    contrast=Epochs(epochs=100, batch_size=64, lr=5.3e-5, weight_decay=0.05, warmup_epochs=5),
+    contrast=Epochs(
+        epochs=100, batch_size=64, lr=5.3e-5, weight_decay=0.05, warmup_epochs=5, gradient_checkpointing=True
+    ),
     # ours: the rate of Tune-A-Video (Wu et al. 2023), from which the paper takes its attention
-    inflate=Epochs(epochs=10, batch_size=8, lr=3e-5, weight_decay=0.01, warmup_epochs=0.5, grad_clip=1.0),
-    cotrain=Epochs(epochs=20, batch_size=8, lr=3e-5, weight_decay=0.01, warmup_epochs=1, grad_clip=1.0),
+    inflate=_VIDEO,
+    cotrain=replace(_VIDEO, epochs=20, warmup_epochs=1),
     # the loss is the paper's, half images and half text; what is dropped and the noise are ours
     contrast_config=ContrastConfig(drop=0.2, noise=0.3, token_weight=0.0),
     image_size=256,  # paper
@@ -151,7 +158,7 @@ DEMO = Recipe(
     token_weight=0.1,
     shared_noise=DEMO_STAGES.shared_noise,
     frame_positions=DEMO_STAGES.frame_positions,
-    sampling=SamplingSettings(guidance_scale=DEMO_STAGES.guidance_scale, shared_noise=DEMO_STAGES.shared_noise),
+    sampling=DEMO_STAGES.sampling,
 )
 
 RECIPES = {"paper": PAPER, "demo": DEMO}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mindviz.diffusion import UNetConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
+from mindviz.types import SamplingSettings
 from training.contrast import ContrastConfig
 from training.correct import CorrectConfig
 from training.loop import LoopConfig
@@ -41,7 +42,14 @@ DEMO_FOUNDATION = FoundationRecipe(
         scaling_factor=1.0,
     ),
     codec_loop=LoopConfig(
-        steps=1000, batch_size=32, lr=1e-4, weight_decay=0.0, warmup=100, ema_decay=0.99, save_every=250
+        steps=5000,
+        batch_size=32,
+        lr=3e-4,
+        weight_decay=0.0,
+        warmup=100,
+        ema_decay=0.995,
+        mixed_precision="bf16",
+        save_every=500,
     ),
     clip=ClipConfig(patch_size=16, vision_width=128, vision_layers=3, vision_head_width=32, text_layers=2),
     clip_loop=LoopConfig(steps=1200, batch_size=96, lr=1e-3, weight_decay=0.05, warmup=100, save_every=500),
@@ -89,9 +97,8 @@ class StagesRecipe:
     """The paper's four stages.
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
-    `mindviz.diffusion.clip_noise` in inflation, co-training and sampling, `frame_positions` that of `UNetConfig`; the
-    paper has neither. `guidance_scale` is what
-    the demo's checkpoint decodes with unless told otherwise.
+    `mindviz.diffusion.clip_noise` in inflation and co-training, `frame_positions` that of `UNetConfig`; the paper has
+    neither. `sampling` is what the demo's checkpoint decodes with unless told otherwise.
     """
 
     encoder: EncoderConfig
@@ -105,7 +112,7 @@ class StagesRecipe:
     cotrain_loops: tuple[LoopConfig, ...]
     shared_noise: float = 0.0
     frame_positions: bool = False
-    guidance_scale: float = 4.0
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     def encoder_for(self, num_voxels: int) -> EncoderConfig:
         """The encoder's configuration for a subject with `num_voxels` voxels."""
@@ -151,13 +158,10 @@ DEMO_STAGES = StagesRecipe(
         save_every=150,
     ),
     inflate_loop=replace(_DEMO_COTRAIN, steps=4400, lr=4e-4, warmup=100, ema_decay=0.998),
-    cotrain_loops=(
-        _DEMO_COTRAIN,
-        replace(_DEMO_COTRAIN, steps=1150, seed=1),
-    ),
+    cotrain_loops=(replace(_DEMO_COTRAIN, steps=1600),),
     shared_noise=0.5,
     frame_positions=True,
-    guidance_scale=6.0,  # of 2.5, 4 and 6 the best for category and object, on 64 training windows of subject 1
+    sampling=SamplingSettings(guidance_scale=3.0, shared_noise=0.9),
 )
 
 JUDGE_FILMS = 24

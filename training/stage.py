@@ -36,6 +36,7 @@ from mindviz.decoder import CheckpointInfo, write_checkpoint
 from mindviz.diffusion import UNetConfig, VideoUNet
 from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
 from mindviz.types import MindvizError
+from training.checks import check_before_training
 from training.contrast import ContrastTask, EncoderWithHead
 from training.cotrain import CotrainTask
 from training.foundation import Parts, film_latents, film_targets, open_embedder, open_parts
@@ -147,7 +148,7 @@ def run_mask(order: Order) -> None:
     """Stage 1: on a folder of arrays, or on the training scans of a dataset's subject (paper section 3.2)."""
     task: MaskTask | UnlabelledMaskTask
     if (order.data / "dataset.json").is_file():
-        scans = load_scans(Dataset.open(order.data), order.need("subject"))
+        scans = _dataset(order)[1]
         config = order.recipe.masked_for(scans.windows.shape[2], order.mask_ratio)
         task, plan = MaskTask(config, scans), order.recipe.mask_subject
     else:
@@ -161,6 +162,7 @@ def run_mask(order: Order) -> None:
 
 def _dataset(order: Order) -> tuple[Dataset, TrainingScans, tuple[str, ...]]:
     dataset, subject = Dataset.open(order.data), order.need("subject")
+    check_before_training(Dataset(dataset.folder, dataset.info), (subject,))  # a reader of its own: films are let go
     return dataset, load_scans(dataset, subject), dataset.runs(subject, "train")
 
 

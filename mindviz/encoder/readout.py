@@ -37,8 +37,9 @@ class Correction(nn.Module):
 class AttentionReadOut(nn.Module):
     """Features (B T, P, D) and voxels (B, T, P, patch) to tokens (B, S, token_dim).
 
-    `codes` (T, P, patch, R), `out` (R to S * token_dim) are fitted in closed form and stay (`training.ridge`). Head a of
-    A reads the a-th part of the code: ``z = P * sum over t and p of softmax_p(keys(features))[t, a, p] * code[t, p]``.
+    `codes` (T, P, patch, R) and `out` (R to S * token_dim) are fitted in closed form and stay (`training.ridge`). Head
+    a of A reads the a-th part of the code, ``P * sum_tp softmax_p(keys(features))[t, a, p] * said[t, p]``, where
+    ``said = voxels @ codes``.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -66,7 +67,7 @@ class AttentionReadOut(nn.Module):
         return rearrange(self.keys(features), "n p a -> n a p").softmax(dim=-1)
 
     def forward(self, features: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B T, P, D) and what the patches say (B, T, P, R) -> tokens (B, S, token_dim), softmax (B T, A, P)."""
+        """Features (B T, P, D), what patches say (B, T, P, R) -> tokens (B, S, token_dim), softmax (B T, A, P)."""
         weights = self.weights(features)
         shares = rearrange(weights, "(b t) a p -> b t a p", b=said.shape[0]) * said.shape[2]
         parts = rearrange(said, "b t p (a r) -> b t p a r", a=self.heads)

@@ -90,7 +90,8 @@ def test_frame_positions_tell_the_frames_apart(image_model) -> None:
     for positions in (False, True):
         model = VideoUNet.inflate(image_model, frame_positions=positions).eval()
         assert model.config.frame_positions == positions
-        assert torch.allclose(model(latents, timestep, tokens)[:, :, 0], image_model(latents[:, :, 0], timestep, tokens).sample, atol=1e-6)  # fmt: skip
+        expected = image_model(latents[:, :, 0], timestep, tokens).sample
+        assert torch.allclose(model(latents, timestep, tokens)[:, :, 0], expected, atol=1e-6)
         for name, parameter in attention_parameters(model, ("temporal",)).items():
             if ".to_out." in name:
                 torch.nn.init.normal_(parameter, std=0.3)

@@ -148,7 +148,15 @@ def test_dropout_only_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_heads": 5}, {"depth": 0}, {"dropout": 1.0}, {"patch_embedding": "none"}, {"padding": "zeros"}, {"readout_rank": 3}]
+    "changes",
+    [
+        {"num_heads": 5},
+        {"depth": 0},
+        {"dropout": 1.0},
+        {"patch_embedding": "none"},
+        {"padding": "zeros"},
+        {"readout_rank": 3},
+    ],
 )
 def test_bad_configurations(changes: dict) -> None:
     with pytest.raises(MindvizError):

@@ -22,13 +22,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindviz.diffusion import LatentCodec, VAEConfig, build_unet2d
-from mindviz.encoder import EncoderConfig, MaskedConfig, SubjectData
+from mindviz.diffusion import LatentCodec, VAEConfig, VideoUNet, build_unet2d
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, SubjectData
 from mindviz.encoder.clip import ClipConfig
 from mindviz.types import MindvizError
 from training.clip import ClipTask
 from training.codec import DecoderTask
+from training.contrast import ContrastConfig, ContrastTask, Targets
 from training.corpus import Corpus
+from training.cotrain import CotrainTask
 from training.image import ImageTask
 from training.inflate import InflateTask
 from training.judge import ASPECTS, Judge, JudgeConfig, JudgeTask, LabelledClips
@@ -123,6 +125,20 @@ def _codec() -> DecoderTask:
     return DecoderTask(LatentCodec.from_config(config), _corpus())
 
 
+def _contrast() -> ContrastTask:
+    latents, generator = _latents(), torch.Generator().manual_seed(5)
+    image, text = (functional.normalize(torch.randn(n, 6, generator=generator), dim=1) for n in (36, 4))
+    targets = Targets(image, text, latents.tokens, latents.caption_index)
+    return ContrastTask(ENCODER, _scans(), targets, ContrastConfig())
+
+
+def _cotrain() -> CotrainTask:
+    encoders, scans = {s: FMRIEncoder(ENCODER) for s in "12"}, _scans()
+    return CotrainTask(
+        encoders, VideoUNet(tiny.UNET), dict.fromkeys("12", scans), _latents(), DEMO_FOUNDATION.scheduler
+    )
+
+
 TASKS: dict[str, Callable[[], Task]] = {
     "pairs": PairTask,
     "codec": _codec,
@@ -133,8 +149,10 @@ TASKS: dict[str, Callable[[], Task]] = {
         build_unet2d(tiny.UNET), _latents(), DEMO_FOUNDATION.scheduler, shared_noise=0.3, frame_positions=True
     ),
     "judge": _judge,
+    "contrast": _contrast,
+    "cotrain": _cotrain,
 }
-COMPARES_SAMPLES = ("pairs", "clip")
+COMPARES_SAMPLES = ("pairs", "clip", "contrast")
 """Tasks whose loss is no mean over samples: in accumulated parts it is another."""
 
 

@@ -1,0 +1,337 @@
+"""Variants of the encoder for one subject of the demo world, each trained and scored alike:
+``python -m training.ablate --demo runs/demo --subject 1 --out runs/ablation1``.
+
+Writes ``OUT/ablation.json`` and ``OUT/ablation.md`` after every variant, of all variants that OUT holds. A folder for
+each variant: an interrupted training goes on from its last state, and a finished variant is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindviz.checkpoint import atomic_file, load_arrays, read_json, save_arrays, write_json
+from mindviz.data import Dataset
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.types import MindvizError
+from training.ablation_table import REFERENCE, TestClips, clips_of_tests, levels, markdown, table_of
+from training.contrast import ContrastConfig, ContrastTask
+from training.correct import CorrectTask
+from training.demo import SEED, Demo
+from training.loop import LoopConfig, train
+from training.mask import MaskTask
+from training.publish import test_windows
+from training.recipes import StagesRecipe
+from training.ridge import RidgeFit, caption_targets, kept_ridge, set_read_out
+from training.scans import TrainingScans, load_scans
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An encoder, by what sets it apart from the full one.
+
+    Attributes
+    ----------
+    what : in words, for the report.
+    last : the last stage: the ridge regression alone, its correction (attention still uniform), or the contrast.
+    encoder, contrast : changes of `EncoderConfig` and `ContrastConfig`.
+    pretrained, corrected : whether the contrast begins at what masked modelling and the correction learnt.
+    """
+
+    name: str
+    what: str
+    last: Literal["ridge", "correct", "contrast"] = "contrast"
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    contrast: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = True
+    corrected: bool = True
+
+    @property
+    def folder(self) -> str:
+        return self.name.replace(" ", "_")
+
+
+_PUBLISHED_HEAD = "same loss, as many steps of masked modelling and contrast as the full one; no ridge, no correction"
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant(REFERENCE, "masked modelling, then correction, then contrast with images and texts"),
+        Variant("ridge", "ridge regression from the window to the caption's tokens, nothing else", last="ridge"),
+        Variant("corrected", "ridge and its correction, uniform attention, no contrast", last="correct"),
+        Variant("text only", "contrast with texts alone", contrast={"image_weight": 0.0}),
+        Variant("image only", "contrast with images alone", contrast={"image_weight": 1.0}),
+        Variant("no contrast", "the tokens' error alone in the last stage", contrast={"contrast_weight": 0.0}),
+        Variant("no pretraining", "the transformer begins at random weights", pretrained=False),
+        Variant("no correction", "contrast from the codes of the ridge", corrected=False),
+        Variant("window 1", "one scan in a window", encoder={"window_size": 1}),
+        Variant("window 3", "three scans in a window", encoder={"window_size": 3}),
+        Variant(
+            "published",
+            f"the published patch embedding (shared) and token head; {_PUBLISHED_HEAD}",
+            encoder={"patch_embedding": "shared", "readout_rank": 0},
+        ),
+        Variant(
+            "per patch",
+            f"the published token head, an embedding for each patch; {_PUBLISHED_HEAD}",
+            encoder={"patch_embedding": "per_patch", "readout_rank": 0},
+        ),
+    )
+}
+
+
+def with_window(dataset: Dataset, size: int) -> Dataset:
+    """The dataset with `size` scans in a window, from the same lag on; it shares what was read."""
+    twin = copy.copy(dataset)
+    twin.info = replace(dataset.info, window=replace(dataset.info.window, size=size))
+    return twin
+
+
+def scaled(loop: LoopConfig, scale: float) -> LoopConfig:
+    """`scale` times the steps of a loop and of its warm-up."""
+    return replace(loop, steps=max(1, round(loop.steps * scale)), warmup=round(loop.warmup * scale))
+
+
+@dataclass
+class OneSubject(Demo):
+    """The demo world's models as one subject needs them."""
+
+    subject: str = "1"
+
+    @cached_property
+    def scans(self) -> dict[str, TrainingScans]:
+        return {self.subject: load_scans(self.dataset, self.subject)}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all variants share. Where scale and settings are the demo's, so are masked model, ridge and correction."""
+
+    demo: OneSubject
+    out: Path
+    scale: float = 1.0
+
+    @property
+    def stages(self) -> StagesRecipe:
+        return self.demo.stages
+
+    @cached_property
+    def clips(self) -> TestClips:
+        return clips_of_tests(self.demo.dataset, self.demo.subject, self.demo.clip)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What all variants of a folder must agree in."""
+        vocabulary = self.demo.latents.tokens.contiguous().numpy().tobytes()
+        return {
+            "simulated": self.demo.dataset.simulated,
+            "dataset": self.demo.dataset.fingerprint,
+            "captions": sha256(vocabulary + self.clips.tokens.tobytes()).hexdigest(),
+            "subject": self.demo.subject,
+            "scale": self.scale,
+            "clips": len(self.clips.caption),
+            "shots": len(np.unique(self.clips.shots)),
+        }
+
+    @cached_property
+    def own_scans(self) -> TrainingScans:
+        """The subject's scans as the demo cuts them."""
+        return self.demo.scans[self.demo.subject]
+
+    def scans(self, size: int) -> TrainingScans:
+        if size == self.demo.dataset.window_spec.size:
+            return self.own_scans
+        return load_scans(with_window(self.demo.dataset, size), self.demo.subject)
+
+    def config(self, variant: Variant) -> EncoderConfig:
+        return replace(self.stages.encoder_for(self.own_scans.windows.shape[2]), **variant.encoder)
+
+    def contrast(self, variant: Variant) -> ContrastConfig:
+        return replace(self.stages.contrast, **variant.contrast)
+
+    def loops(self, variant: Variant) -> dict[str, LoopConfig]:
+        """The loops that a variant goes through."""
+        s, rank = self.stages, self.config(variant).readout_rank
+        used = {
+            "masked": (s.mask_loop, variant.last == "contrast" and variant.pretrained),
+            "correction": (s.correct_loop, variant.last != "ridge" and variant.corrected and rank > 0),
+            "contrast": (s.contrast_loop, variant.last == "contrast"),
+        }
+        return {name: scaled(loop, self.scale) for name, (loop, wanted) in used.items() if wanted}
+
+    def targets_of(self, scans: TrainingScans) -> Tensor:
+        """What the captions of training windows say, (N, S, D)."""
+        return caption_targets(scans, self.demo.latents.tokens, self.demo.latents.caption_index)
+
+    # ------------------------------------------------------------------ stages that variants share
+    def masked(self, config: EncoderConfig, scans: TrainingScans) -> dict[str, Tensor]:
+        """The tensors that masked modelling gives an encoder."""
+        masked = replace(self.stages.mask_decoder, encoder=replace(config, readout_rank=0))
+        if self.scale == 1 and scans is self.own_scans and masked == self.stages.masked_for(config.num_voxels):
+            return self.demo.masked[self.demo.subject]
+        torch.manual_seed(SEED)
+        task = MaskTask(masked, scans)
+        folder = self.out / "shared" / f"masked_{config.patch_embedding}_{config.window_size}"
+        train(task, scaled(self.stages.mask_loop, self.scale), folder)
+        return task.module.encoder_state()
+
+    def ridge(self, scans: TrainingScans) -> RidgeFit:
+        if scans is self.own_scans:
+            return self.demo.ridge[self.demo.subject]
+        return kept_ridge(self.out / "shared", scans, self.targets_of(scans), self.stages.encoder.readout_rank)
+
+    def correction(self, config: EncoderConfig, scans: TrainingScans, fit: RidgeFit) -> dict[str, Tensor]:
+        """The read-out's correction for the codes of `fit`."""
+        if self.scale == 1 and scans is self.own_scans:
+            return self.demo.corrections[self.demo.subject]
+        wanted = self.targets_of(scans)
+        torch.manual_seed(SEED)
+        task = CorrectTask(config, fit, wanted, self.stages.correct)
+        folder = self.out / "shared" / f"correction_{config.window_size}"
+        return train(task, scaled(self.stages.correct_loop, self.scale), folder).state_dict()
+
+
+@torch.inference_mode()
+def said_by(encoder: FMRIEncoder, windows: Tensor) -> Tensor:
+    """Tokens (M, S, D) of windows (M, T, V)."""
+    return torch.cat([encoder.eval()(part) for part in windows.split(BATCH)])
+
+
+def train_variant(bench: Bench, variant: Variant) -> Tensor:
+    """Train a variant, or go on with it, and return its tokens (M, S, D) of the test windows."""
+    config = bench.config(variant)
+    scans = bench.scans(config.window_size)
+    tests = test_windows(with_window(bench.demo.dataset, config.window_size), scans)
+    fit = bench.ridge(scans) if config.readout_rank else None
+    if variant.last == "ridge":
+        assert fit is not None
+        return fit.windows_to_tokens(tests, (config.num_tokens, config.token_dim))
+    correction = bench.correction(config, scans, fit) if fit is not None and variant.corrected else None
+    if variant.last == "correct":
+        assert fit is not None and correction is not None
+        encoder = FMRIEncoder(config)
+        set_read_out(encoder, fit)
+        encoder.readout.correction.load_state_dict(correction)
+        return said_by(encoder, tests)
+    masked = bench.masked(config, scans) if variant.pretrained else None
+    targets = bench.demo.targets
+    torch.manual_seed(SEED)
+    task = ContrastTask(config, scans, targets, bench.contrast(variant), masked, fit, correction)
+    train(task, bench.loops(variant)["contrast"], bench.out / variant.folder)
+    return said_by(task.module.encoder, tests)
+
+
+def kept_variant(bench: Bench, variant: Variant) -> None:
+    """Train a variant unless the folder holds it; keep its tokens of the test windows and how it was made.
+
+    Raises
+    ------
+    MindvizError
+        The folder holds a variant of other settings.
+    """
+    home = bench.out / variant.folder
+    settings = {
+        "encoder": asdict(bench.config(variant)),
+        "contrast": asdict(bench.contrast(variant)),
+        "correct": asdict(bench.stages.correct),
+        "masked": {**asdict(bench.stages.mask_decoder), "encoder": None},
+        "loops": {name: asdict(loop) for name, loop in bench.loops(variant).items()},
+        "facts": bench.facts,
+    }
+    settings = json.loads(json.dumps(settings))
+    made = home / "variant.json"
+    if made.exists():
+        theirs = read_json(made)
+        for key, value in settings.items():
+            if theirs.get(key) != value:
+                raise MindvizError(f"{made}: expected {key} = {value}, found {theirs.get(key)}; remove {home}")
+        return
+    tokens = train_variant(bench, variant)
+    save_arrays(home / "tokens.safetensors", {"tokens": tokens.float().numpy()})
+    write_json(made, settings)
+
+
+def write_ablation(bench: Bench) -> dict[str, Any]:
+    """Score every variant that the folder holds; write ``ablation.json`` and ``ablation.md`` and return the former."""
+    held = [v for v in VARIANTS.values() if (bench.out / v.folder / "variant.json").exists()]
+    said = {v.name: load_arrays(bench.out / v.folder / "tokens.safetensors")["tokens"] for v in held}
+    rows = table_of(said, bench.clips)
+    mean = bench.targets_of(bench.own_scans).mean(0).numpy()
+    variants = {}
+    for v in held:
+        loops = read_json(bench.out / v.folder / "variant.json")["loops"]
+        variants[v.name] = {"what": v.what, "steps": {n: loop["steps"] for n, loop in loops.items()}, **rows[v.name]}
+    content = {"facts": bench.facts, "levels": levels(bench.clips, mean), "variants": variants}
+    write_json(bench.out / "ablation.json", content)
+    with atomic_file(bench.out / "ablation.md") as aside:
+        aside.write_text(markdown(content), encoding="utf-8")
+    return content
+
+
+def ablate(bench: Bench, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Train and score the variants named in `only`, all by default, in the order given.
+
+    Returns
+    -------
+    dict
+        The content of ``ablation.json``: `facts`, `levels` (chance), and for each variant `scores` and `difference`.
+
+    Raises
+    ------
+    MindvizError
+        A variant that does not exist, a scale that is not above 0, a folder of another subject, dataset or scale.
+    """
+    unknown = [name for name in only if name not in VARIANTS]
+    if unknown:
+        raise MindvizError(f"expected variants of {', '.join(VARIANTS)}, found {', '.join(unknown)}")
+    if not 0 < bench.scale < float("inf"):
+        raise MindvizError(f"expected a scale above 0, found {bench.scale:g}")
+    path = bench.out / "ablation.json"
+    theirs = read_json(path)["facts"] if path.exists() else bench.facts
+    for key, value in bench.facts.items():
+        if theirs.get(key) != value:
+            raise MindvizError(f"{path}: expected {key} = {value}, found {theirs.get(key)}; give another --out")
+    content: dict[str, Any] = {}
+    for name in only or VARIANTS:
+        kept_variant(bench, VARIANTS[name])
+        content = write_ablation(bench)
+        print(f"{name}: {content['variants'][name]['scores']}", flush=True)
+    return content
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad input, said in one sentence, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m training.ablate", description=__doc__)
+    parser.add_argument("--demo", type=Path, default=Path("runs/demo"), help="folder of `python -m training.demo`")
+    parser.add_argument("--subject", default="1")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the variants and of the table")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=[], metavar="NAME", help=", ".join(VARIANTS))
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every loop")
+    given = parser.parse_args(arguments)
+    try:
+        ablate(Bench(OneSubject(given.demo, subject=given.subject), given.out, given.scale), given.only)
+    except MindvizError as error:
+        print(f"training.ablate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"training.ablate: {stop}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
