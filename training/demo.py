@@ -45,6 +45,7 @@ from training.scans import TrainingScans, load_scans
 from training.world import WorldRecipe, make_world
 
 SEED = 0
+NEARLY_EXACT = 0.05  # deviation of the noise on latents while the VAE's decoder is polished
 
 
 @dataclass
@@ -81,6 +82,8 @@ class Demo:
         """The VAE with its decoder trained."""
         task = DecoderTask(self.linear_codec, self.corpus)
         train(task, self.foundation.codec_loop, self.out / "codec")
+        task.noise = NEARLY_EXACT
+        train(task, self.foundation.codec_polish, self.out / "codec_polish")
         return task.codec
 
     @cached_property

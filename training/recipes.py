@@ -18,11 +18,13 @@ from training.loop import LoopConfig
 class FoundationRecipe:
     """The parts that the paper takes pretrained, and that no hub gives us here: VAE, CLIP and text-to-image U-Net.
 
-    `image_polish` continues `image_loop` with channels weighted by their variance (`training.image.denoising_loss`).
+    `codec_polish` continues `codec_loop` with latents that are nearly exact, `image_polish` continues `image_loop` with
+    channels weighted by their variance (`training.image.denoising_loss`).
     """
 
     codec: VAEConfig
     codec_loop: LoopConfig
+    codec_polish: LoopConfig
     clip: ClipConfig
     clip_loop: LoopConfig
     unet: UNetConfig
@@ -50,6 +52,17 @@ DEMO_FOUNDATION = FoundationRecipe(
         ema_decay=0.995,
         mixed_precision="bf16",
         save_every=500,
+    ),
+    codec_polish=LoopConfig(
+        steps=3600,
+        batch_size=32,
+        lr=3e-4,
+        weight_decay=0.0,
+        warmup=50,
+        ema_decay=0.995,
+        seed=1,
+        mixed_precision="bf16",
+        save_every=600,
     ),
     clip=ClipConfig(patch_size=16, vision_width=128, vision_layers=3, vision_head_width=32, text_layers=2),
     clip_loop=LoopConfig(steps=1200, batch_size=96, lr=1e-3, weight_decay=0.05, warmup=100, save_every=500),
@@ -140,7 +153,7 @@ _DEMO_COTRAIN = LoopConfig(
     steps=900, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
 )
 
-DEMO_STAGES = StagesRecipe(
+DEMO_STAGES: StagesRecipe = StagesRecipe(
     encoder=_DEMO_ENCODER,
     mask_decoder=MaskedConfig(encoder=_DEMO_ENCODER, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, decoder_heads=4),
     mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),

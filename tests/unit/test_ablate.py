@@ -58,6 +58,7 @@ STAGES = StagesRecipe(
 FOUNDATION = FoundationRecipe(
     codec=VAEConfig(block_out_channels=(48,), latent_channels=4, norm_num_groups=1, patch_size=4, scaling_factor=1.0),
     codec_loop=LOOP,
+    codec_polish=LOOP,
     clip=ClipConfig(8, 64, 16, 8, 1, 4, 6, 8, 1, 2),
     clip_loop=LOOP,
     unet=tiny.UNET,
