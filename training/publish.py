@@ -93,6 +93,10 @@ def scaled(codec: LatentCodec, scale: float) -> LatentCodec:
     return twin
 
 
+def _clips(dataset: Dataset, run: str) -> int:
+    return len(dataset.film(run).frames) // dataset.clip_frames
+
+
 def publish(
     target: Path,
     dataset: Dataset,
@@ -123,6 +127,7 @@ def publish(
     )
     stages = {(subject, stage): transformer_only(e) for stage, group in earlier.items() for subject, e in group.items()}
     data = {subject: scan.data for subject, scan in scans.items()}
+    words = {c for run in dataset.info.stimuli for i in range(_clips(dataset, run)) for c in dataset.captions(run, i)}
     publish_data(dataset, target)
     save_module(target / "judge", judge, judge.config, half=True)
     write_checkpoint(
@@ -134,7 +139,7 @@ def publish(
         encoders,
         data,
         stages,
-        clip,
+        clip.keeping(sorted(words)),
         half=True,
     )
     return target

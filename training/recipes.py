@@ -174,7 +174,7 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     cotrain_loops=(replace(_DEMO_COTRAIN, steps=1600),),
     shared_noise=0.5,
     frame_positions=True,
-    sampling=SamplingSettings(guidance_scale=3.0, shared_noise=0.9),
+    sampling=SamplingSettings(guidance_scale=4.0, shared_noise=0.75),
 )
 
 JUDGE_FILMS = 24

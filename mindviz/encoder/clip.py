@@ -6,6 +6,7 @@ The demo model's is small and trained here (`training/clip.py`); the same class 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mindviz.types import MindvizError
+
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Sizes of a CLIP (Radford et al. 2021). `context_length` is S, `text_width` is D of the condition tokens."""
+    """Sizes of a CLIP (Radford et al. 2021). `context_length` is S, `text_width` is D of the condition tokens.
+
+    `kept_ids`, ascending, names the ids of the tokenizer that have an embedding, all of them where it is empty. A small
+    model need not carry thousands of words that it never read; any other word then counts as padding.
+    """
 
     embed_dim: int = 128
     image_size: int = 64
@@ -30,6 +37,12 @@ class ClipConfig:
     text_layers: int = 3
     text_heads: int = 4
     vocab_size: int = 49408
+    kept_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = self.kept_ids
+        if kept and (kept[0] != 0 or list(kept) != sorted(set(kept)) or kept[-1] >= self.vocab_size):
+            raise MindvizError("kept_ids of a CLIP: expected ascending ids from 0 (padding) to below vocab_size")
 
 
 class ClipModel(nn.Module):
@@ -51,7 +64,7 @@ class ClipModel(nn.Module):
             ),
             open_clip.CLIPTextCfg(
                 context_length=config.context_length,
-                vocab_size=config.vocab_size,
+                vocab_size=len(config.kept_ids) or config.vocab_size,
                 width=config.text_width,
                 heads=config.text_heads,
                 layers=config.text_layers,
@@ -60,8 +73,26 @@ class ClipModel(nn.Module):
         self._tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
 
     def token_ids(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> int64 [B, S], cut off or zero-padded at S."""
-        return self._tokenizer(list(captions)).to(self.clip.positional_embedding.device)
+        """Captions -> int64 [B, S], cut off or zero-padded at S: rows of the token embedding."""
+        ids = self._tokenizer(list(captions)).to(self.clip.positional_embedding.device)
+        if not self.config.kept_ids:
+            return ids
+        kept = torch.tensor(self.config.kept_ids, device=ids.device)
+        place = torch.searchsorted(kept, ids).clamp(max=len(kept) - 1)
+        return place * (kept[place] == ids)
+
+    def keeping(self, captions: Sequence[str]) -> ClipModel:
+        """A copy that knows the words of these captions only, and says the same of them.
+
+        The ids keep their order, so the end of the text stays the largest, by which open_clip finds it.
+        """
+        rows = torch.unique(torch.cat([self.token_ids(captions).flatten(), torch.zeros(1, dtype=torch.int64)]))
+        known = torch.tensor(self.config.kept_ids or range(self.config.vocab_size))
+        twin = ClipModel(dataclasses.replace(self.config, kept_ids=tuple(known[rows].tolist())))
+        state = self.state_dict()
+        state["clip.token_embedding.weight"] = state["clip.token_embedding.weight"][rows]
+        twin.load_state_dict(state)
+        return twin.train(self.training)
 
     def text_tokens(self, captions: Sequence[str]) -> Float[Tensor, "B S D"]:
         """The last hidden states of the text transformer: what Stable Diffusion is conditioned on."""
