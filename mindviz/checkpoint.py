@@ -208,7 +208,7 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: Path 
         found = [f"unknown {unknown}"] * bool(unknown) + [f"missing {missing}"] * bool(missing)
         raise MindvizError(f"{source}: expected exactly the keys of {cls.__name__}, found {' and '.join(found)}")
     hints = typing.get_type_hints(cls)
-    frozen = {name: _frozen(value) for name, value in values.items()}
+    frozen = {name: _nested(_frozen(value), hints[name], f"{source}: {name}") for name, value in values.items()}
     for name, value in frozen.items():
         if not _fits(value, hints[name]):
             raise MindvizError(f"{source}: expected {name} to be {fields[name].type}, found {value!r}")
@@ -222,6 +222,12 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: Path 
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _nested(value: Any, hint: Any, source: str) -> Any:
+    """A JSON object as the dataclass that `hint` is or offers; any other value as it is."""
+    kinds = [k for k in (hint, *typing.get_args(hint)) if isinstance(k, type) and dataclasses.is_dataclass(k)]
+    return config_from_dict(kinds[0], value, source) if kinds and isinstance(value, dict) else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

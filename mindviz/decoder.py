@@ -14,29 +14,26 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindviz import __version__
 from mindviz.brain.attribution import attention_received, patches_to_voxels
 from mindviz.checkpoint import (
     CONFIG_FILE,
-    atomic_folder,
     config_from_dict,
     empty,
     load_module,
     read_config,
     read_json,
     require_folder,
-    save_module,
-    write_json,
 )
+from mindviz.checkpoint_folder import CheckpointInfo, read_info
 from mindviz.data import Dataset
 from mindviz.diffusion import (
     LatentCodec,
@@ -58,8 +55,6 @@ from mindviz.encoder.subject import (
     read_data,
     read_encoder,
     require_subject,
-    write_data,
-    write_encoder,
 )
 from mindviz.types import (
     AttentionMap,
@@ -71,31 +66,6 @@ from mindviz.types import (
     VideoClip,
     Window,
 )
-
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """``CKPT/config.json``.
-
-    `subjects` is empty for a single-subject checkpoint (an imported one), whose encoder lies in ``CKPT/fmri_encoder``.
-    `dataset` is the fingerprint of the training dataset, `mesh` the mesh of its vertices, `lag` that of its windows
-    (None: not known), `sampling` the default `SamplingSettings`, `image_size` the side of a decoded frame in pixels.
-    """
-
-    name: str
-    image_size: int
-    sampling: dict[str, Any]
-    stage: str = "full"
-    simulated: bool = False
-    dataset: str = ""
-    mesh: str = ""
-    lag: int | None = None
-    fps: float = 3.0
-    subjects: tuple[str, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
 
 
 class Decoder:
@@ -166,22 +136,34 @@ class Decoder:
         callback: Progress | None = None,
         timings: dict[str, float] | None = None,
     ) -> VideoClip:
-        """The clip of condition tokens (S, D), guided away from `negative_tokens` (S, D)."""
+        """The clip of condition tokens (S, D), guided away from `negative_tokens` (S, D).
+
+        For a model with a sketch the layout token at the end may be missing, as in tokens of a caption.
+        """
         timings = {} if timings is None else timings
-        condition, unwanted = self._to_device(tokens), self._to_device(negative_tokens)
+        condition, unwanted = self._to_device(tokens), self._to_device(negative_tokens[: len(tokens)])
         side = self.info.image_size // self.codec.config.downscale
         shape = (1, self.unet.config.in_channels, settings.num_frames, side, side)
         latents = initial_latents(shape, settings.seed, settings.shared_noise).to(self.device)
+        sketch = self._sketch(condition, unwanted, settings)
         noise = torch.Generator(self.device).manual_seed(settings.seed)
         with self._one_at_a_time, torch.no_grad():  # the U-Net holds the frame count of the pass that is running
             with _timed(timings, "sample"):
-                denoiser = guided(self.unet, condition, unwanted, settings.guidance_scale)
+                denoiser = guided(self.unet.painting(sketch), condition, unwanted, settings.guidance_scale)
                 scheduler = make_scheduler(self.schedule)
                 latents = sample(denoiser, scheduler, latents, settings.num_inference_steps, callback, noise)
             with _timed(timings, "vae"):
                 pixels = self.codec.decode(latents)[0]
         frames = rearrange((pixels * 255.0).round().to(torch.uint8), "c f h w -> f h w c")
         return VideoClip(np.ascontiguousarray(frames.cpu().numpy()), self.info.fps)
+
+    def _sketch(self, tokens: Tensor, negative: Tensor, settings: SamplingSettings) -> Tensor | None:
+        """The sketch of a model that draws one first, (1, channels, F, h, w)."""
+        config = self.unet.config.sketch
+        if config is None:
+            return None
+        noise = torch.randn(1, config.codes, generator=torch.Generator("cpu").manual_seed(settings.seed))
+        return self.unet.sketch.draw(tokens, negative, settings.sketch_guidance, noise.to(self.device))
 
     def attention_map(
         self, decoded: Decoded | Encoding, subject: str, layer: int = -1, head: int = -1, stage: str = ""
@@ -351,49 +333,3 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
-
-
-def read_info(folder: Path) -> CheckpointInfo:
-    """``CKPT/config.json``, of a format we know."""
-    path = folder / CONFIG_FILE
-    info = config_from_dict(CheckpointInfo, read_json(path), path)
-    if info.format != FORMAT:
-        raise MindvizError(f"{path}: expected format {FORMAT}, found {info.format}")
-    return info
-
-
-def write_checkpoint(
-    folder: Path | str,
-    info: CheckpointInfo,
-    unet: VideoUNet,
-    codec: LatentCodec,
-    schedule: Mapping[str, Any],
-    encoders: Mapping[str, FMRIEncoder],
-    data: Mapping[str, SubjectData] | None = None,
-    stages: Mapping[tuple[str, str], FMRIEncoder] | None = None,
-    clip: nn.Module | None = None,
-    half: bool = False,
-) -> None:
-    """Write a checkpoint folder that `Decoder.load` reads; all or nothing, replacing an older one.
-
-    `schedule` is a scheduler's configuration with ``_class_name``; `encoders` and `data` go by subject as in `info` (a
-    single-subject checkpoint: one encoder, under `SINGLE`, and no data), `stages` by (subject, stage); `clip` is a
-    module whose ``config`` is a dataclass; `half` stores weights as fp16.
-    """
-    data = data or {}
-    if set(encoders) != set(info.subjects or (SINGLE,)) or set(data) != set(info.subjects):
-        found = f"found {sorted(encoders)} and {sorted(data)}"
-        raise MindvizError(f"{folder}: expected an encoder and data for each of {list(info.subjects)}, {found}")
-    with atomic_folder(folder) as target:
-        write_json(target / CONFIG_FILE, asdict(info))
-        save_module(target / "unet", unet, unet.config, half)
-        save_module(target / "vae", codec.vae, codec.config, half)
-        (target / "scheduler").mkdir()
-        write_json(target / "scheduler" / CONFIG_FILE, schedule)
-        every = {(subject, "full"): encoder for subject, encoder in encoders.items()} | dict(stages or {})
-        for (subject, stage), encoder in every.items():
-            write_encoder(target, subject, encoder, stage, half)
-        for subject, statistics in data.items():
-            write_data(target, subject, statistics, encoders[subject].config)
-        if clip is not None:
-            save_module(target / "clip", clip, clip.config, half)

@@ -154,7 +154,8 @@ class SamplingSettings:
     `guidance_scale` is s in ``e(negative) + s (e(fmri) - e(negative))``; `negative` is ``"training"`` (the mean of the
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
     `shared_noise` is the share of the variance of the initial noise that all frames have in common
-    (`diffusion.clip_noise`).
+    (`diffusion.clip_noise`). `sketch_guidance` is s while the sketch is drawn (`diffusion.Sketch`), for a model with
+    one.
     """
 
     num_inference_steps: int = 15
@@ -163,6 +164,7 @@ class SamplingSettings:
     num_frames: int = 6
     negative: str = "training"
     shared_noise: float = 0.0
+    sketch_guidance: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -174,8 +176,11 @@ class SamplingSettings:
                 "num_inference_steps and num_frames must be at least 1, "
                 f"found {self.num_inference_steps} and {self.num_frames}"
             )
-        if not np.isfinite(self.guidance_scale):
-            raise MindvizError(f"guidance_scale must be a finite number, found {self.guidance_scale}")
+        if not (np.isfinite(self.guidance_scale) and np.isfinite(self.sketch_guidance)):
+            raise MindvizError(
+                "guidance_scale and sketch_guidance must be finite numbers, "
+                f"found {self.guidance_scale} and {self.sketch_guidance}"
+            )
         if self.negative not in ("training", "given"):
             raise MindvizError(f"negative must be 'training' or 'given', found {self.negative!r}")
 

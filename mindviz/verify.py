@@ -27,7 +27,8 @@ from mindviz.checkpoint import (
     require_file,
     require_folder,
 )
-from mindviz.decoder import SINGLE, CheckpointInfo, Decoder, write_checkpoint
+from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
+from mindviz.decoder import SINGLE, Decoder
 from mindviz.diffusion import (
     LatentCodec,
     UNetConfig,

@@ -90,8 +90,8 @@ def write_tiny_checkpoint(folder: Path, dataset_folder: Path) -> Path:
     import tiny
     import torch
 
+    from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
     from mindviz.data import Dataset
-    from mindviz.decoder import CheckpointInfo, write_checkpoint
     from mindviz.diffusion import LatentCodec, VideoUNet
     from mindviz.encoder import EncoderConfig, FMRIEncoder
     from mindviz.encoder.subject import SubjectData

@@ -34,7 +34,7 @@ from training.loop import LoopConfig, train
 from training.mask import MaskTask
 from training.publish import test_windows
 from training.recipes import StagesRecipe
-from training.ridge import RidgeFit, caption_targets, kept_ridge, set_read_out
+from training.ridge import RidgeFit, caption_targets, set_read_out
 from training.scans import TrainingScans, load_scans
 
 BATCH = 64
@@ -65,6 +65,7 @@ class Variant:
         return self.name.replace(" ", "_")
 
 
+_NO_READ_OUT = {"readout_rank": 0, "layout_rank": 0, "memory_heads": 0}
 _PUBLISHED_HEAD = "same loss, as many steps of masked modelling and contrast as the full one; no ridge, no correction"
 
 VARIANTS = {
@@ -77,18 +78,18 @@ VARIANTS = {
         Variant("image only", "contrast with images alone", contrast={"image_weight": 1.0}),
         Variant("no contrast", "the tokens' error alone in the last stage", contrast={"contrast_weight": 0.0}),
         Variant("no pretraining", "the transformer begins at random weights", pretrained=False),
-        Variant("no correction", "contrast from the codes of the ridge", corrected=False),
+        Variant("no correction", "contrast from the codes of the ridge", corrected=False, encoder={"memory_heads": 0}),
         Variant("window 1", "one scan in a window", encoder={"window_size": 1}),
         Variant("window 3", "three scans in a window", encoder={"window_size": 3}),
         Variant(
             "published",
             f"the published patch embedding (shared) and token head; {_PUBLISHED_HEAD}",
-            encoder={"patch_embedding": "shared", "readout_rank": 0},
+            encoder={"patch_embedding": "shared", **_NO_READ_OUT},
         ),
         Variant(
             "per patch",
             f"the published token head, an embedding for each patch; {_PUBLISHED_HEAD}",
-            encoder={"patch_embedding": "per_patch", "readout_rank": 0},
+            encoder={"patch_embedding": "per_patch", **_NO_READ_OUT},
         ),
     )
 }
@@ -158,7 +159,8 @@ class Bench:
         return load_scans(with_window(self.demo.dataset, size), self.demo.subject)
 
     def config(self, variant: Variant) -> EncoderConfig:
-        return replace(self.stages.encoder_for(self.own_scans.windows.shape[2]), **variant.encoder)
+        config = replace(self.stages.encoder_for(self.own_scans.windows.shape[2]), **variant.encoder)
+        return config if config.readout_rank else replace(config, num_tokens=self.demo.words)
 
     def contrast(self, variant: Variant) -> ContrastConfig:
         return replace(self.stages.contrast, **variant.contrast)
@@ -180,8 +182,10 @@ class Bench:
     # ------------------------------------------------------------------ stages that variants share
     def masked(self, config: EncoderConfig, scans: TrainingScans) -> dict[str, Tensor]:
         """The tensors that masked modelling gives an encoder."""
-        masked = replace(self.stages.mask_decoder, encoder=replace(config, readout_rank=0))
-        if self.scale == 1 and scans is self.own_scans and masked == self.stages.masked_for(config.num_voxels):
+        own = self.stages.masked_for(config.num_voxels)
+        cut = {"patch_embedding": config.patch_embedding, "window_size": config.window_size}
+        masked = replace(own, encoder=replace(own.encoder, **cut))
+        if self.scale == 1 and scans is self.own_scans and masked == own:
             return self.demo.masked[self.demo.subject]
         torch.manual_seed(SEED)
         task = MaskTask(masked, scans)
@@ -192,15 +196,15 @@ class Bench:
     def ridge(self, scans: TrainingScans) -> RidgeFit:
         if scans is self.own_scans:
             return self.demo.ridge[self.demo.subject]
-        return kept_ridge(self.out / "shared", scans, self.targets_of(scans), self.stages.encoder.readout_rank)
+        return self.demo.fitted(scans, self.out / "shared")
 
     def correction(self, config: EncoderConfig, scans: TrainingScans, fit: RidgeFit) -> dict[str, Tensor]:
         """The read-out's correction for the codes of `fit`."""
         if self.scale == 1 and scans is self.own_scans:
             return self.demo.corrections[self.demo.subject]
-        wanted = self.targets_of(scans)
+        wanted, captions = self.demo.wanted(scans), self.demo.latents.tokens
         torch.manual_seed(SEED)
-        task = CorrectTask(config, fit, wanted, self.stages.correct)
+        task = CorrectTask(config, fit, wanted, self.stages.correct, captions)
         folder = self.out / "shared" / f"correction_{config.window_size}"
         return train(task, scaled(self.stages.correct_loop, self.scale), folder).state_dict()
 
@@ -269,6 +273,7 @@ def write_ablation(bench: Bench) -> dict[str, Any]:
     """Score every variant that the folder holds; write ``ablation.json`` and ``ablation.md`` and return the former."""
     held = [v for v in VARIANTS.values() if (bench.out / v.folder / "variant.json").exists()]
     said = {v.name: load_arrays(bench.out / v.folder / "tokens.safetensors")["tokens"] for v in held}
+    said = {name: tokens[:, : bench.demo.words] for name, tokens in said.items()}
     rows = table_of(said, bench.clips)
     mean = bench.targets_of(bench.own_scans).mean(0).numpy()
     variants = {}

@@ -132,7 +132,7 @@ class ContrastTask:
         tokens, embedding, scale = model(windows, fold)
         embedding, image, text = gathered(embedding), gathered(image), gathered(text)
         contrast = weighted_contrast(embedding, image, text, scale, c.image_weight)
-        distance = functional.mse_loss(tokens, wanted)
+        distance = functional.mse_loss(tokens[:, : wanted.shape[1]], wanted)  # a layout token has no caption
         hit = ((embedding @ image.T).argmax(1) == torch.arange(len(image), device=image.device)).float().mean()
         figures = {"contrast": contrast.item(), "tokens": distance.item(), "accuracy": hit.item()}
         return c.contrast_weight * contrast + c.token_weight * distance, figures

@@ -6,6 +6,7 @@ condition becomes the encoding of the mean training scan, the negative of advers
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +18,7 @@ from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder
 from training.crossfit import CrossFitted, folds
 from training.image import Noising, denoising_loss
-from training.inflate import freeze_all_but_attention
+from training.inflate import freeze_all_but_attention, smudged
 from training.latents import LatentCorpus
 from training.processes import WHOLE_BATCH, local
 from training.ridge import RidgeFit
@@ -34,21 +35,27 @@ class FullModel(nn.Module):
 
     def forward(
         self,
-        subject: str,
+        subject: str | None,
         windows: Tensor,
         fold: Tensor,
         negative: Tensor,
         dropped: Tensor,
         noisy: Tensor,
         timesteps: Tensor,
+        *drawn: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """One subject's windows (B, T, V), their folds (B,), its mean scan (T, V), which samples to drop (B,), noisy
-        latents and timesteps -> (answer, tokens)."""
+        latents, timesteps and, for a model that has one, a sketch -> (answer, tokens).
+
+        Without a subject, `windows` are captions' tokens (B, S, D) and `negative` those of the empty one.
+        """
+        if subject is None:
+            return self.unet(noisy, timesteps, torch.where(dropped[:, None, None], negative, windows), *drawn), windows
         trained = self.encoders[subject]
         assert isinstance(trained, CrossFitted)
         tokens = trained(windows, fold)
         given = torch.where(dropped[:, None, None], trained.encoder(negative[None]), tokens)
-        return self.unet(noisy, timesteps, given), tokens
+        return self.unet(noisy, timesteps, given, *drawn), tokens
 
     def set_gradient_checkpointing(self, enable: bool) -> None:
         """As `VideoUNet.set_gradient_checkpointing`."""
@@ -58,8 +65,9 @@ class FullModel(nn.Module):
 class CotrainTask:
     """Predict the noise (or v) in the latents of the clip that a window of scans saw.
 
-    Each step takes one subject, in turn. `token_weight` keeps the tokens near the captions' own, so that few scans do
-    not undo what many captions taught.
+    Each step takes one subject at random; `caption_rate` of the steps take captions instead, as inflation did.
+    `token_weight` keeps the tokens near the captions' own. Both are there so that few scans do not undo what many
+    captions taught.
     """
 
     name = "cotrain"
@@ -77,13 +85,18 @@ class CotrainTask:
         patch_drop: float = 0.2,
         token_weight: float = 0.1,
         shared_noise: float = 0.0,
+        caption_rate: float = 0.0,
+        corrections: Mapping[str, Sequence[Mapping[str, Tensor]]] | None = None,
     ) -> None:
-        fits = ridge or {}
-        self.module = FullModel({s: CrossFitted(e, fits.get(s)) for s, e in encoders.items()}, unet)
+        fits, halves = ridge or {}, corrections or {}
+        crossed = {s: CrossFitted(e, fits.get(s), halves.get(s, ())) for s, e in encoders.items()}
+        self.module = FullModel(crossed, unet)
         self.configs = {s: e.config for s, e in encoders.items()}
         self.trained = freeze_all_but_attention(unet)
         self.scans, self.corpus, self.scheduler = scans, corpus, scheduler
         self.options = {"dropout": dropout, "noise": noise, "patch_drop": patch_drop, "token_weight": token_weight}
+        self.options |= {"caption_rate": caption_rate} if caption_rate else {}
+        self.caption_rate = caption_rate
         self.noising = Noising(scheduler, shared_noise)
         self.fold = {s: folds(fits.get(s), len(scans[s])) for s in encoders}
         self.negatives = {s: torch.from_numpy(scan.data.negative) for s, scan in scans.items()}
@@ -103,23 +116,46 @@ class CotrainTask:
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
     ) -> tuple[Tensor, dict[str, float]]:
+        if self.caption_rate and float(torch.rand((), generator=generator)) < self.caption_rate:
+            return self._caption_loss(model, indices, generator, rows)
         subject = list(self.scans)[int(torch.randint(len(self.scans), (1,), generator=generator))]
         scans, o = self.scans[subject], self.options
         which = indices % len(scans)
         patch_size = self.configs[subject].patch_size
         windows = augment(scans.windows[which], patch_size, o["patch_drop"], o["noise"], generator)
         starts = scans.first_frame[which]
-        noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
+        noisy, timesteps, target, *drawn = self._noisy(starts, generator)
         dropped = torch.rand(len(which), generator=generator) < o["dropout"]
         wanted = self.corpus.tokens_of(starts + scans.clip_frames // 2)
-        windows, fold, dropped, noisy, timesteps, target, wanted = local(
-            model, rows, windows, self.fold[subject][which], dropped, noisy, timesteps, target, wanted
+        windows, fold, dropped, noisy, timesteps, target, wanted, *drawn = local(
+            model, rows, windows, self.fold[subject][which], dropped, noisy, timesteps, target, wanted, *drawn
         )
         (negative,) = local(model, WHOLE_BATCH, self.negatives[subject])
-        answer, tokens = model(subject, windows, fold, negative, dropped, noisy, timesteps)
-        distance = functional.mse_loss(tokens, wanted)
+        answer, tokens = model(subject, windows, fold, negative, dropped, noisy, timesteps, *drawn)
+        distance = functional.mse_loss(tokens[:, : wanted.shape[1]], wanted)
         error = denoising_loss(answer, target, self.corpus.channel_weights)
         return error + o["token_weight"] * distance, {"denoising": error.item(), "tokens": distance.item()}
+
+    def _noisy(self, starts: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Noisy latents of clips, timesteps, targets and, for a model that has one, sketches."""
+        clips, unet = self.corpus.clips(starts), self.module.unet
+        noised = self.noising(clips, generator)
+        return (*noised, *(smudged(unet.sketch, clips, generator) if unet.config.sketch else ()))
+
+    def _caption_loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice
+    ) -> tuple[Tensor, dict[str, float]]:
+        corpus = self.corpus
+        starts = corpus.clip_starts[indices % len(corpus.clip_starts)]
+        noisy, timesteps, target, *drawn = self._noisy(starts, generator)
+        dropped = torch.rand(len(starts), generator=generator) < self.options["dropout"]
+        tokens, dropped, noisy, timesteps, target, *drawn = local(
+            model, rows, corpus.tokens_of(starts), dropped, noisy, timesteps, target, *drawn
+        )
+        (negative,) = local(model, WHOLE_BATCH, corpus.empty_tokens)
+        answer, _ = model(None, tokens, dropped, negative, dropped, noisy, timesteps, *drawn)
+        error = denoising_loss(answer, target, corpus.channel_weights)
+        return error, {"denoising": error.item(), "tokens": 0.0}
 
 
 if __name__ == "__main__":

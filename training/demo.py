@@ -7,6 +7,7 @@ one.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mindviz.checkpoint import save_tensors
+from mindviz.checkpoint import load_module, load_tensors, save_module, save_tensors
 from mindviz.data import Dataset
-from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
+from mindviz.diffusion import LatentCodec, Sketch, UNet2DConditionModel, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel, embed_frames
 from mindviz.types import MindvizError
@@ -30,9 +32,9 @@ from training.codec import DecoderTask
 from training.contrast import ContrastTask, Targets
 from training.correct import CorrectTask
 from training.cotrain import CotrainTask
-from training.crossfit import unseen_tokens
+from training.crossfit import HALVES, half_of, unseen_tokens
 from training.image import ImageTask
-from training.inflate import InflateTask
+from training.inflate import InflateTask, TuneTask
 from training.judge import Judge, load_judge, train_judge
 from training.latents import LatentCorpus, build_latents
 from training.loop import train
@@ -40,8 +42,9 @@ from training.mask import MaskTask
 from training.pca_codec import begin_at_components
 from training.publish import publish
 from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
-from training.ridge import RidgeFit, caption_targets, kept_ridge
+from training.ridge import RidgeFit, beside, caption_targets, kept_ridge
 from training.scans import TrainingScans, load_scans
+from training.sketch import SketchTask, begin_sketch
 from training.world import WorldRecipe, make_world
 
 SEED = 0
@@ -137,13 +140,19 @@ class Demo:
     def _pixels(self, first: int) -> Tensor:
         return self.corpus.pixels(np.arange(first, min(first + 2048, len(self.corpus.frames))))
 
+    def wanted(self, scans: TrainingScans) -> Tensor:
+        """What the tokens (N, S, D) of training windows should be: the captions', and the layout at the end."""
+        captions = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
+        with torch.inference_mode():
+            layout = torch.cat([self.bases.layout(self.latents.clips(some)) for some in scans.first_frame.split(1024)])
+        return torch.cat([captions, functional.pad(layout, (0, captions.shape[2] - layout.shape[1]))[:, None]], 1)
+
     @cached_property
     def ridge(self) -> dict[str, RidgeFit]:
-        """For each subject, the linear path of its encoder."""
+        """For each subject, the codes of its read-out: of captions, and of the layout."""
         fits = {}
         for subject, scans in self.scans.items():
-            targets = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
-            fits[subject] = fit = kept_ridge(self.out, scans, targets, self.stages.encoder.readout_rank)
+            fits[subject] = fit = self.fitted(scans, self.out)
             print(
                 f"ridge, subject {subject}: squared error on unseen runs {fit.error:.3f}, "
                 f"of the mean {fit.baseline:.3f}",
@@ -151,16 +160,38 @@ class Demo:
             )
         return fits
 
+    def fitted(self, scans: TrainingScans, cache: Path) -> RidgeFit:
+        """The codes of a read-out for these scans; the folder `cache` keeps them."""
+        encoder, targets = self.stages.encoder, self.wanted(scans)
+        fit = kept_ridge(cache, scans, targets[:, : self.words], encoder.readout_rank - encoder.layout_rank)
+        return beside(fit, kept_ridge(cache, scans, targets[:, self.words :], encoder.layout_rank))
+
+    @property
+    def words(self) -> int:
+        """Tokens of a caption."""
+        return self.latents.tokens.shape[1]
+
     @cached_property
     def corrections(self) -> dict[str, dict[str, Tensor]]:
         """For each subject, the correction of its read-out."""
-        states = {}
-        for subject, scans in self.scans.items():
-            fit, wanted = self.ridge[subject], caption_targets(scans, self.latents.tokens, self.latents.caption_index)
-            torch.manual_seed(SEED)
-            task = CorrectTask(self.stages.encoder_for(scans.windows.shape[2]), fit, wanted, self.stages.correct)
-            states[subject] = train(task, self.stages.correct_loop, self.out / f"correct{subject}").state_dict()
-        return states
+        return {s: self._correction(s, f"correct{s}", None) for s in self.scans}
+
+    @cached_property
+    def half_corrections(self) -> dict[str, list[dict[str, Tensor]]]:
+        """For each subject, two corrections that do not know the windows of the first and of the last half."""
+        halves = {s: half_of(fit.fold, len(fit.fold_into)) for s, fit in self.ridge.items()}
+        return {
+            s: [self._correction(s, f"correct{s}_without{i}", torch.nonzero(half != i)[:, 0]) for i in range(HALVES)]
+            for s, half in halves.items()
+        }
+
+    def _correction(self, subject: str, name: str, rows: Tensor | None) -> dict[str, Tensor]:
+        scans, fit = self.scans[subject], self.ridge[subject]
+        wanted, config = self.wanted(scans), self.stages.encoder_for(scans.windows.shape[2])
+        torch.manual_seed(SEED)
+        task = CorrectTask(config, fit, wanted, self.stages.correct, self.latents.tokens, rows)
+        loop = self.stages.correct_loop if rows is None else self.stages.half_correct_loop
+        return train(task, loop, self.out / name).state_dict()
 
     @cached_property
     def contrasted(self) -> dict[str, FMRIEncoder]:
@@ -187,13 +218,64 @@ class Demo:
         return task.module
 
     @cached_property
+    def bases(self) -> Sketch:
+        """A sketch that knows its bases, and nothing else yet."""
+        folder = self.out / "sketch_bases"  # kept: another number of threads would round them differently
+        if not folder.exists():
+            save_module(folder, begin_sketch(self.stages.sketch, self.latents, SEED), self.stages.sketch)
+        sketch = Sketch(self.stages.sketch)
+        load_module(folder, sketch)
+        return sketch
+
+    @cached_property
+    def sketch(self) -> Sketch:
+        """Which clips to expect of a caption."""
+        sketch = copy.deepcopy(self.bases)
+        task = SketchTask(sketch, self.latents)
+        train(task, self.stages.sketch_loop, self.out / "sketch")
+        return sketch
+
+    @cached_property
+    def sketched(self) -> VideoUNet:
+        """The video model with a sketch of each clip beside its noisy latents."""
+        video = self.inflated.sketched(self.bases)  # sketches are of the clips themselves: nothing is drawn yet
+        task = TuneTask(video, self.latents, self.foundation.scheduler, shared_noise=self.stages.shared_noise)
+        train(task, self.stages.sketched_loop, self.out / "inflate_sketch")
+        return task.module
+
+    @cached_property
+    def hearing(self) -> Sketch:
+        """The sketch, when it has learnt which clips to expect of what a brain says."""
+        sketch = copy.deepcopy(self.sketch)
+        heard = [(*self._heard(s), self.scans[s].first_frame) for s in self.scans]
+        train(SketchTask(sketch, self.latents, heard), self.stages.heard_loop, self.out / "sketch_heard")
+        return sketch
+
+    def _heard(self, subject: str) -> tuple[Tensor, Tensor]:
+        """What an encoder says before co-training: tokens of the training windows, and of the mean scan."""
+        path = self.out / f"heard{subject}.safetensors"  # kept: as the bases are
+        if not path.exists():
+            encoder = self.contrasted[subject]
+            said = {"tokens": self._unseen(encoder, subject), "negative": self._mean_scan(encoder, subject)}
+            save_tensors(path, said)
+        kept = load_tensors(path)
+        return kept["tokens"], kept["negative"]
+
+    @torch.no_grad()
+    def _mean_scan(self, encoder: FMRIEncoder, subject: str) -> Tensor:
+        """The tokens (S, D) of a subject's negative."""
+        return encoder.eval()(torch.from_numpy(self.scans[subject].data.negative)[None].float())[0]
+
+    @cached_property
     def cotrained(self) -> tuple[dict[str, FMRIEncoder], VideoUNet]:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
-        torch.manual_seed(SEED)
         encoders = {s: _copy(e) for s, e in self.contrasted.items()}
+        video = self.sketched.sketched(self.hearing)
+        torch.manual_seed(SEED)
         task = CotrainTask(
-            encoders, self.inflated, self.scans, self.latents, self.foundation.scheduler, self.ridge,
-            shared_noise=self.stages.shared_noise,
+            encoders, video, self.scans, self.latents, self.foundation.scheduler, self.ridge,
+            shared_noise=self.stages.shared_noise, caption_rate=self.stages.caption_rate,
+            corrections=self.half_corrections,
         )  # fmt: skip
         for i, loop in enumerate(self.stages.cotrain_loops):  # the second goes on from the first, with a new warm-up
             train(task, loop, self.out / f"cotrain{i or ''}")
@@ -202,9 +284,12 @@ class Demo:
     def unseen_tokens(self, subject: str) -> Path:
         """A file of the final encoder's tokens of the training windows (`--training-tokens` of training.evaluate)."""
         path = self.out / f"tokens{subject}.safetensors"
-        encoder = self.cotrained[0][subject].eval()
-        save_tensors(path, {"tokens": unseen_tokens(encoder, self.ridge[subject], self.scans[subject].windows)})
+        save_tensors(path, {"tokens": self._unseen(self.cotrained[0][subject], subject)})
         return path
+
+    def _unseen(self, encoder: FMRIEncoder, subject: str) -> Tensor:
+        fit, windows = self.ridge[subject], self.scans[subject].windows
+        return unseen_tokens(encoder.eval(), fit, windows, self.half_corrections[subject])
 
     # ------------------------------------------------------------------ what is shipped
     @cached_property
@@ -250,6 +335,7 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "correct": lambda d: d.corrections,
     "contrast": lambda d: d.contrasted,
     "inflate": lambda d: d.inflated,
+    "sketch": lambda d: d.sketched,
     "cotrain": lambda d: d.cotrained,
     "judge": lambda d: d.judge,
     "publish": lambda d: d.published,

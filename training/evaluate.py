@@ -27,7 +27,7 @@ from mindviz.evaluate.measure import shared_rows, token_rows
 from mindviz.evaluate.methods import Shown, show
 from mindviz.evaluate.report import Report, headline, write
 from mindviz.evaluate.scene import Options, Scene, facts_of, open_scene
-from mindviz.evaluate.tokens import true_caption_tokens
+from mindviz.evaluate.tokens import as_words, true_caption_tokens
 from mindviz.metrics.classifiers import available
 from mindviz.metrics.rows import DECODED, Row, identification_rows
 from mindviz.simulate.films import Shot
@@ -151,10 +151,11 @@ def _read_out_rows(
         rows += label_rows(f"read-out, {source} tokens", READOUT.name, said, trial, judge, number)
     rows += derived_rows(labels, held, trial, READOUT.name)
     wanted = true_caption_tokens(scene)
-    if wanted is None or wanted.shape[1:] != shown.tokens.shape[1:]:
+    words = None if wanted is None else as_words(shown.tokens, wanted)
+    if wanted is None or words is None:
         return rows
     rows += token_rows(scene, RIDGE.name, fit.predicted)
-    return rows + against_ridge_rows(shown.tokens, fit.predicted, wanted, trial)
+    return rows + against_ridge_rows(words, fit.predicted, wanted, trial)
 
 
 def _tokens(path: Path) -> np.ndarray:

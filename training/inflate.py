@@ -6,43 +6,59 @@ is denoised exactly as the image model did (`VideoUNet.inflate`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mindviz.diffusion import UNet2DConditionModel, VideoUNet, attention_parameters
+from mindviz.diffusion import Sketch, UNet2DConditionModel, VideoUNet, attention_parameters
+from mindviz.diffusion.video_unet import SKETCH_INPUT
 from training.image import Noising, denoising_loss, drop_condition
 from training.latents import LatentCorpus
 from training.processes import WHOLE_BATCH, local
 
 
 def freeze_all_but_attention(unet: VideoUNet) -> int:
-    """Leave gradients to the attention parameters alone; returns how many numbers are trained."""
+    """Leave gradients to the attention, and to where a sketch comes in; returns how many numbers are trained."""
     trained = set(attention_parameters(unet))
     for name, parameter in unet.named_parameters():
-        parameter.requires_grad_(name in trained)
+        parameter.requires_grad_(name in trained or name.startswith(SKETCH_INPUT))
     return sum(p.numel() for p in unet.parameters() if p.requires_grad)
 
 
-class InflateTask:
-    """Predict the noise (or v) in the latents of a clip from its caption."""
+SMUDGE = 0.5
+"""At most so much noise (of codes whose mean variance is 1) on the sketches that the U-Net learns from."""
+
+
+@torch.no_grad()
+def smudged(sketch: Sketch, clips: Tensor, generator: torch.Generator) -> tuple[Tensor]:
+    """Sketches (B, channels, F, h, w) of clips' own latents (B, C, F, h, w), so imperfect as drawn ones will be.
+
+    The conditioning augmentation of cascades (Ho et al. 2022, section 4).
+    """
+    codes = sketch.codes(clips)
+    level = SMUDGE * torch.rand(len(codes), 1, generator=generator)
+    return (sketch.clip(codes + level * torch.randn(codes.shape, generator=generator)),)
+
+
+class TuneTask:
+    """Predict the noise (or v) in the latents of a clip from its caption, with a video model that exists."""
 
     name = "inflate"
 
     def __init__(
         self,
-        image_model: UNet2DConditionModel,
+        video_model: VideoUNet,
         corpus: LatentCorpus,
         scheduler: dict[str, Any],
         dropout: float = 0.1,
         shared_noise: float = 0.0,
-        frame_positions: bool = False,
     ) -> None:
         self.corpus, self.scheduler, self.dropout = corpus, scheduler, dropout
         self.noising = Noising(scheduler, shared_noise)
-        self.module = VideoUNet.inflate(image_model, frame_positions)
+        self.module = video_model
         self.trained = freeze_all_but_attention(self.module)
 
     def __len__(self) -> int:
@@ -61,10 +77,28 @@ class InflateTask:
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
     ) -> tuple[Tensor, dict[str, float]]:
         starts = self.corpus.clip_starts[indices]
-        noisy, timesteps, target = self.noising(self.corpus.clips(starts), generator)
+        clips = self.corpus.clips(starts)
+        noisy, timesteps, target = self.noising(clips, generator)
         tokens = drop_condition(self.corpus.tokens_of(starts), self.corpus.empty_tokens, self.dropout, generator)
-        noisy, timesteps, target, tokens = local(model, rows, noisy, timesteps, target, tokens)
-        return denoising_loss(model(noisy, timesteps, tokens), target, self.corpus.channel_weights), {}
+        drawn: Sequence[Tensor] = smudged(self.module.sketch, clips, generator) if self.module.config.sketch else ()
+        noisy, timesteps, target, tokens, *drawn = local(model, rows, noisy, timesteps, target, tokens, *drawn)
+        return denoising_loss(model(noisy, timesteps, tokens, *drawn), target, self.corpus.channel_weights), {}
+
+
+class InflateTask(TuneTask):
+    """The same, beginning with the image model (`VideoUNet.inflate`)."""
+
+    def __init__(
+        self,
+        image_model: UNet2DConditionModel,
+        corpus: LatentCorpus,
+        scheduler: dict[str, Any],
+        dropout: float = 0.1,
+        shared_noise: float = 0.0,
+        frame_positions: bool = False,
+    ) -> None:
+        video_model = VideoUNet.inflate(image_model, frame_positions)
+        super().__init__(video_model, corpus, scheduler, dropout, shared_noise)
 
 
 if __name__ == "__main__":

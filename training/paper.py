@@ -145,7 +145,9 @@ PAPER = Recipe(
 )
 
 DEMO = Recipe(
-    encoder=DEMO_STAGES.encoder,
+    encoder=replace(  # a world of one's own has no sketch and no correction: the read-out alone
+        DEMO_STAGES.encoder, num_tokens=16, readout_rank=128, layout_rank=0, memory_heads=0
+    ),
     masked=DEMO_STAGES.masked_for(DEMO_STAGES.encoder.num_voxels),
     mask=DEMO_STAGES.mask_loop,
     mask_subject=DEMO_STAGES.mask_loop,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mindviz import __version__
 from mindviz.checkpoint import atomic_folder, read_json, save_module, write_json
+from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
-from mindviz.decoder import CheckpointInfo, write_checkpoint
 from mindviz.diffusion import LatentCodec, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel
@@ -80,7 +80,7 @@ def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
 
     The published head in the read-out's place has random weights; no token of such a copy means anything.
     """
-    twin = FMRIEncoder(dataclasses.replace(encoder.config, readout_rank=0))
+    twin = FMRIEncoder(encoder.config.without_readout())
     shared = {name: value for name, value in encoder.state_dict().items() if not name.startswith("readout.")}
     twin.load_state_dict(twin.state_dict() | shared)
     return twin

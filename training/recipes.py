@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mindviz.diffusion import UNetConfig, VAEConfig
+from mindviz.diffusion import SketchConfig, UNetConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
 from mindviz.types import SamplingSettings
@@ -110,8 +110,9 @@ class StagesRecipe:
     """The paper's four stages.
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
-    `mindviz.diffusion.clip_noise` in inflation and co-training, `frame_positions` that of `UNetConfig`; the paper has
-    neither. `sampling` is what the demo's checkpoint decodes with unless told otherwise.
+    `mindviz.diffusion.clip_noise` in inflation and co-training, `caption_rate` that of `CotrainTask`, `frame_positions`
+    and `sketch` those of `UNetConfig`; the paper has none of them. `sampling` is what the demo's checkpoint decodes
+    with unless told otherwise.
     """
 
     encoder: EncoderConfig
@@ -119,11 +120,17 @@ class StagesRecipe:
     mask_loop: LoopConfig
     correct: CorrectConfig
     correct_loop: LoopConfig
+    half_correct_loop: LoopConfig
     contrast: ContrastConfig
     contrast_loop: LoopConfig
     inflate_loop: LoopConfig
+    sketch: SketchConfig
+    sketch_loop: LoopConfig
+    heard_loop: LoopConfig
+    sketched_loop: LoopConfig
     cotrain_loops: tuple[LoopConfig, ...]
     shared_noise: float = 0.0
+    caption_rate: float = 0.0
     frame_positions: bool = False
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
@@ -133,7 +140,7 @@ class StagesRecipe:
 
     def masked_for(self, num_voxels: int) -> MaskedConfig:
         """The masked model's configuration for a subject with `num_voxels` voxels."""
-        return replace(self.mask_decoder, encoder=replace(self.encoder_for(num_voxels), readout_rank=0))
+        return replace(self.mask_decoder, encoder=replace(self.mask_decoder.encoder, num_voxels=num_voxels))
 
 
 _DEMO_ENCODER = EncoderConfig(
@@ -146,35 +153,56 @@ _DEMO_ENCODER = EncoderConfig(
     token_dim=128,
     patch_embedding="per_patch",
     dropout=0.1,
-    readout_rank=128,
 )
 
 _DEMO_COTRAIN = LoopConfig(
     steps=900, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
 )
 
+_CORRECT_LOOP = LoopConfig(
+    steps=1500, batch_size=128, lr=1e-3, weight_decay=0.0, warmup=20, ema_decay=0.99, save_every=750
+)
+_SKETCH_LOOP = LoopConfig(
+    steps=6000, batch_size=256, lr=1e-3, weight_decay=0.01, warmup=100, ema_decay=0.998, save_every=2000
+)
+
 DEMO_STAGES: StagesRecipe = StagesRecipe(
-    encoder=_DEMO_ENCODER,
+    encoder=replace(
+        _DEMO_ENCODER,
+        num_tokens=17,
+        readout_rank=192,
+        layout_rank=64,
+        memory_heads=32,
+        memory_slots=8,
+        memory_sharpness=1.5,
+        readout_hidden=512,
+    ),
     mask_decoder=MaskedConfig(encoder=_DEMO_ENCODER, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, decoder_heads=4),
     mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),
-    correct=CorrectConfig(),
-    correct_loop=LoopConfig(steps=2500, batch_size=128, lr=1e-3, weight_decay=0.1, ema_decay=0.995, save_every=1000),
+    correct=CorrectConfig(noise=0.3, whitening=1.0),
+    correct_loop=_CORRECT_LOOP,
+    half_correct_loop=replace(_CORRECT_LOOP, steps=1000),
     contrast=ContrastConfig(contrast_weight=0.1, token_weight=5.0),
     contrast_loop=LoopConfig(
-        steps=300,
+        steps=100,
         batch_size=32,
         lr=5e-4,
         weight_decay=0.1,
-        warmup=50,
+        warmup=20,
         ema_decay=0.99,
         mixed_precision="bf16",
-        save_every=150,
+        save_every=50,
     ),
     inflate_loop=replace(_DEMO_COTRAIN, steps=4400, lr=4e-4, warmup=100, ema_decay=0.998),
-    cotrain_loops=(replace(_DEMO_COTRAIN, steps=1600),),
+    sketch=SketchConfig(),
+    sketch_loop=_SKETCH_LOOP,
+    heard_loop=replace(_SKETCH_LOOP, steps=4000, lr=7e-4),
+    sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
+    cotrain_loops=(replace(_DEMO_COTRAIN, steps=400),),
     shared_noise=0.5,
+    caption_rate=0.3,
     frame_positions=True,
-    sampling=SamplingSettings(guidance_scale=4.0, shared_noise=0.75),
+    sampling=SamplingSettings(guidance_scale=1.5, shared_noise=0.5, sketch_guidance=2.0),
 )
 
 JUDGE_FILMS = 24

@@ -154,6 +154,24 @@ def kept_ridge(cache: Path, scans: TrainingScans, targets: Tensor, rank: int) ->
     return RidgeFit(**{field.name: kept[field.name] for field in fields(RidgeFit)})
 
 
+def beside(captions: RidgeFit, layout: RidgeFit) -> RidgeFit:
+    """One fit of two: the codes of captions and, after them, of the layout; tokens of the captions, then the layout's.
+
+    The errors are the captions'.
+    """
+    return RidgeFit(
+        into=torch.cat([captions.into, layout.into]),
+        fold_into=torch.cat([captions.fold_into, layout.fold_into], 1),
+        fold=captions.fold,
+        out=torch.block_diag(captions.out, layout.out),
+        bias=torch.cat([captions.bias, layout.bias]),
+        unseen=torch.cat([captions.unseen, layout.unseen], 1),
+        penalty=torch.cat([captions.penalty, layout.penalty]),
+        error=captions.error,
+        baseline=captions.baseline,
+    )
+
+
 def caption_targets(scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> Tensor:
     """The mean token sequence (N, S, D) of the captions of each window's frames."""
     frames = scans.first_frame[:, None] + torch.arange(scans.clip_frames)
@@ -177,6 +195,11 @@ def set_read_out(encoder: FMRIEncoder, fit: RidgeFit) -> None:
 
 
 def freeze_read_out(encoder: FMRIEncoder) -> None:
-    """Keep what was fitted from learning; attention and correction go on."""
+    """Keep what was fitted from learning; attention goes on, and a correction without a memory.
+
+    A memory learnt from far more captions than a subject's windows show; those would undo it.
+    """
     encoder.readout.codes.requires_grad_(False)
     encoder.readout.out.requires_grad_(False)
+    if encoder.config.memory_heads:
+        encoder.readout.correction.requires_grad_(False)

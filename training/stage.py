@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from mindviz import __version__
 from mindviz.checkpoint import load_state, load_tensors, read_config, require_folder, save_module
+from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
 from mindviz.data.arrays import ScanArrays
-from mindviz.decoder import CheckpointInfo, write_checkpoint
 from mindviz.diffusion import UNetConfig, VideoUNet
 from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
 from mindviz.types import MindvizError

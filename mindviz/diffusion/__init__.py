@@ -7,12 +7,15 @@ from mindviz.diffusion.config import UNetConfig, VAEConfig
 from mindviz.diffusion.guidance import Denoiser, guided
 from mindviz.diffusion.parts import build_unet2d, build_vae, make_scheduler, published_schedule, unet_config
 from mindviz.diffusion.sampling import Progress, clip_noise, initial_latents, sample
+from mindviz.diffusion.sketch import Sketch, SketchConfig
 from mindviz.diffusion.video_unet import VideoUNet, attention_parameters
 
 __all__ = [
     "Denoiser",
     "LatentCodec",
     "Progress",
+    "Sketch",
+    "SketchConfig",
     "UNet2DConditionModel",
     "UNetConfig",
     "VAEConfig",

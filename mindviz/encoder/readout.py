@@ -2,8 +2,9 @@
 
 The published head maps the transformer's features to tokens. Here the features only decide, head by head, how much each
 patch counts; what a patch says is a linear code of its voxels, fitted beforehand by ridge regression to the captions'
-tokens. With uniform attention the codes add up to the ridge prediction itself. A small network then corrects the sum:
-captions are few and discrete, so the best guess given a noisy prediction is no linear function of it.
+tokens (and, where wanted, to the clip's layout). With uniform attention the codes add up to the ridge prediction.
+A small network then corrects the sum: captions are few and discrete, so the best guess given a noisy prediction is no
+linear function of it.
 """
 
 from __future__ import annotations
@@ -15,23 +16,71 @@ from torch.nn import functional as F
 
 from mindviz.encoder.config import EncoderConfig
 
+GAIN = 10.0
+"""The weights of a memory are a tenth of what they do: it then learns as fast as it should at other layers' rates."""
+
+
+class FactorMemory(nn.Module):
+    """Codes (B, R) to the sum of what `heads` small memories recall, each a softmax over its `slots`.
+
+    A modern Hopfield network (Ramsauer et al. 2021) of many memories that are too small to hold whole captions: each
+    must keep one factor of them, and they recall pairs that they never met together. Least squares shrinks an uncertain
+    code towards the mean; a memory decides. `sharpness` (their inverse temperature) 1 is how it was trained.
+    """
+
+    def __init__(self, rank: int, heads: int, slots: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale: Tensor
+        self.register_buffer("scale", torch.ones(rank))  # of the recalled code
+        self.query = nn.Linear(rank, heads * slots)
+        self.recall = nn.Linear(heads * slots, rank)
+
+    def start(self, generator: torch.Generator | None = None) -> None:
+        """Small random queries and memories."""
+        nn.init.normal_(self.query.weight, std=0.05 / GAIN, generator=generator)
+        nn.init.normal_(self.recall.weight, std=0.3 / GAIN, generator=generator)
+        nn.init.zeros_(self.query.bias)
+        nn.init.zeros_(self.recall.bias)
+
+    def forward(self, code: Tensor, sharpness: float = 1.0) -> Tensor:
+        asked = rearrange(GAIN * self.query(code), "b (h m) -> b h m", h=self.heads)
+        return GAIN * self.scale * self.recall(rearrange((sharpness * asked).softmax(dim=-1), "b h m -> b (h m)"))
+
 
 class Correction(nn.Module):
-    """A residual network of two hidden layers on codes (B, R) of unit variance; it starts as the identity."""
+    """What codes (B, R) of unit variance should have been.
 
-    def __init__(self, rank: int, hidden: int, dropout: float) -> None:
+    Codes of captions go through a `FactorMemory` where the configuration has one; all others (the layout's, at the end)
+    through a residual network of two hidden layers that starts as the identity and sees the whole code.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.fc1, self.fc2, self.fc3 = nn.Linear(rank, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, rank)
-        self.dropout = nn.Dropout(dropout)
+        rank, hidden = config.readout_rank, config.readout_hidden
+        self.words = rank - config.layout_rank if config.memory_heads else 0
+        self.sharpness = config.memory_sharpness
+        self.fc1, self.fc2 = nn.Linear(rank, hidden), nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, rank - self.words)
+        self.dropout = nn.Dropout(config.readout_dropout)
+        if self.words:
+            self.memory = FactorMemory(self.words, config.memory_heads, config.memory_slots)
 
     def start(self) -> None:
-        """Add nothing."""
+        """The residual network adds nothing; the memory is random."""
         nn.init.zeros_(self.fc3.weight)
         nn.init.zeros_(self.fc3.bias)
+        if self.words:
+            self.memory.start()
 
-    def forward(self, code: Tensor) -> Tensor:
+    def forward(self, code: Tensor, sharpness: float | None = None) -> Tensor:
+        """`sharpness` None is the configuration's, 1 that of training."""
         hidden = self.dropout(F.gelu(self.fc1(code)))
-        return code + self.fc3(self.dropout(F.gelu(self.fc2(hidden))))
+        rest = code[:, self.words :] + self.fc3(self.dropout(F.gelu(self.fc2(hidden))))
+        if not self.words:
+            return rest
+        words = self.memory(code[:, : self.words], self.sharpness if sharpness is None else sharpness)
+        return torch.cat([words, rest], dim=1)
 
 
 class AttentionReadOut(nn.Module):
@@ -48,7 +97,7 @@ class AttentionReadOut(nn.Module):
         self.heads, self.num_tokens = config.num_heads, config.num_tokens
         self.codes = nn.Parameter(torch.zeros(config.window_size, patches, config.patch_size, rank))
         self.keys = nn.Linear(config.embed_dim, config.num_heads)
-        self.correction = Correction(rank, config.readout_hidden, config.readout_dropout)
+        self.correction = Correction(config)
         self.out = nn.Linear(rank, config.num_tokens * config.token_dim)
 
     def start(self) -> None:
@@ -68,8 +117,16 @@ class AttentionReadOut(nn.Module):
 
     def forward(self, features: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B T, P, D), what patches say (B, T, P, R) -> tokens (B, S, token_dim), softmax (B T, A, P)."""
+        code, weights = self.gather(features, said)
+        return self.tokens(self.correction(code)), weights
+
+    def gather(self, features: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+        """The code (B, R) that the attention gathers, and its softmax (B T, A, P)."""
         weights = self.weights(features)
         shares = rearrange(weights, "(b t) a p -> b t a p", b=said.shape[0]) * said.shape[2]
         parts = rearrange(said, "b t p (a r) -> b t p a r", a=self.heads)
-        code = rearrange(einsum(shares, parts, "b t a p, b t p a r -> b a r"), "b a r -> b (a r)")
-        return rearrange(self.out(self.correction(code)), "b (s d) -> b s d", s=self.num_tokens), weights
+        return rearrange(einsum(shares, parts, "b t a p, b t p a r -> b a r"), "b a r -> b (a r)"), weights
+
+    def tokens(self, code: Tensor) -> Tensor:
+        """Tokens (B, S, token_dim) of a corrected code (B, R)."""
+        return rearrange(self.out(code), "b (s d) -> b s d", s=self.num_tokens)

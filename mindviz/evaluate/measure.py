@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mindviz.encoder.clip import ClipModel, embed_frames
 from mindviz.evaluate.methods import Shown
 from mindviz.evaluate.scene import Scene
-from mindviz.evaluate.tokens import true_caption_tokens
+from mindviz.evaluate.tokens import as_words, true_caption_tokens
 from mindviz.metrics.classifiers import WAYS, Classifier, judge_clips
 from mindviz.metrics.rows import (
     DECODED,
@@ -71,9 +71,10 @@ def token_rows(scene: Scene, method: str, tokens: np.ndarray) -> list[Row]:
     None where there are no captions, or their tokens have another shape.
     """
     wanted = true_caption_tokens(scene)
-    if wanted is None or wanted.shape[1:] != tokens.shape[1:]:
+    words = None if wanted is None else as_words(tokens, wanted)
+    if wanted is None or words is None:
         return []
-    found, named = (flat(t) for t in (tokens, wanted))
+    found, named = (flat(t) for t in (words, wanted))
     return identification_rows(TOKENS, found, named, scene.trial, scene.options.permutations, method)
 
 

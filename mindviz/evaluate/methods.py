@@ -17,7 +17,7 @@ from mindviz.checkpoint import load_arrays, read_json, save_arrays, write_json
 from mindviz.data import Dataset
 from mindviz.evaluate.catalogue import Method
 from mindviz.evaluate.scene import Scene
-from mindviz.evaluate.tokens import training_caption_tokens, true_caption_tokens
+from mindviz.evaluate.tokens import as_words, training_caption_tokens, true_caption_tokens
 from mindviz.metrics import grey_clip, mean_clip, shuffled_by_shot
 from mindviz.metrics.rows import DECODED, centred_similarity
 from mindviz.types import MindvizError, Window
@@ -141,7 +141,7 @@ def _from_tokens(scene: Scene, slug: str, find: Callable[[], np.ndarray | str]) 
     negative = negative_tokens(scene)
     if isinstance(negative, str):
         return negative
-    if tokens.shape[1:] != negative.shape:
+    if as_words(negative[None], tokens) is None:
         return f"its tokens {tokens.shape[1:]} are not of the generator's shape {negative.shape}"
 
     def make(index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -199,9 +199,10 @@ def _nearest(scene: Scene, shown: Shown) -> np.ndarray | str:
         return NO_TRAINING
     every = training_clips(scene.training, scene.subject)
     named = training_caption_tokens(scene, every)
-    if named is None or named.shape[1:] != shown.tokens.shape[1:]:
+    words = None if named is None else as_words(shown.tokens, named)
+    if named is None or words is None:
         return NO_CLIP
-    flat = [rearrange(t, "n s d -> n (s d)") for t in (shown.tokens, named)]
+    flat = [rearrange(t, "n s d -> n (s d)") for t in (words, named)]
     best = centred_similarity(*flat).argmax(axis=1)
     return np.stack([scene.training.clip(*every[i]).frames for i in best])
 

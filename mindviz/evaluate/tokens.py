@@ -19,6 +19,14 @@ def text_tokens(model: ClipModel, captions: Sequence[str], batch: int = 64) -> n
     return torch.cat(parts).float().numpy()[place]
 
 
+def as_words(tokens: np.ndarray, captions: np.ndarray) -> np.ndarray | None:
+    """The part of condition tokens (N, S, D) that speaks of captions like `captions` (M, S', D): all of it, or all but
+    the layout token at its end. None where the shapes do not match."""
+    length, width = captions.shape[1:]
+    fits = tokens.shape[2] == width and tokens.shape[1] in (length, length + 1)
+    return tokens[:, :length] if fits else None
+
+
 def true_caption_tokens(scene: Scene) -> np.ndarray | None:
     """Tokens (N, S, D) of the middle frame's caption of each test clip; None without captions or CLIP."""
     if scene.clip_model is None or not scene.captions:

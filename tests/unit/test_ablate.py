@@ -14,7 +14,7 @@ import torch
 
 from mindviz.checkpoint import load_arrays, save_arrays
 from mindviz.data import Dataset
-from mindviz.diffusion import VAEConfig
+from mindviz.diffusion import SketchConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
 from mindviz.metrics.inference import bootstrap_interval
@@ -38,21 +38,29 @@ ENCODER = EncoderConfig(
     embed_dim=8,
     depth=1,
     num_heads=2,
-    num_tokens=6,
+    num_tokens=7,
     token_dim=8,
     patch_embedding="per_patch",
-    readout_rank=4,
+    readout_rank=8,
     readout_hidden=8,
+    layout_rank=4,
+    memory_heads=2,
+    memory_slots=2,
 )
 STAGES = StagesRecipe(
     encoder=ENCODER,
-    mask_decoder=MaskedConfig(encoder=ENCODER, decoder_dim=8, decoder_depth=1, decoder_heads=2),
+    mask_decoder=MaskedConfig(encoder=ENCODER.without_readout(), decoder_dim=8, decoder_depth=1, decoder_heads=2),
     mask_loop=LOOP,
     correct=CorrectConfig(),
     correct_loop=LOOP,
+    half_correct_loop=LOOP,
     contrast=ContrastConfig(),
     contrast_loop=LOOP,
     inflate_loop=LOOP,
+    sketch=SketchConfig(words=6, token_dim=8, rank=6, codes=8, channels=2, hidden=8, depth=1, shape=(4, 6, 16, 16)),
+    sketch_loop=LOOP,
+    heard_loop=LOOP,
+    sketched_loop=LOOP,
     cotrain_loops=(LOOP,),
 )
 FOUNDATION = FoundationRecipe(
@@ -128,7 +136,7 @@ def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None
     made = {n: json.loads((out / v.folder / "variant.json").read_text()) for n, v in VARIANTS.items()}
     assert made["window 3"]["encoder"]["window_size"] == 3 and made["full"]["encoder"]["window_size"] == 2
     assert made["published"]["encoder"]["patch_embedding"] == "shared"
-    assert [made[n]["encoder"]["readout_rank"] for n in ("full", "published", "per patch")] == [4, 0, 0]
+    assert [made[n]["encoder"]["readout_rank"] for n in ("full", "published", "per patch")] == [8, 0, 0]
     assert [made[n]["contrast"]["image_weight"] for n in ("text only", "full", "image only")] == [0, 0.5, 1]
     assert made["no contrast"]["contrast"]["contrast_weight"] == 0
     assert {n: set(m["loops"]) for n, m in made.items() if set(m["loops"]) != {"masked", "correction", "contrast"}} == {
@@ -162,7 +170,7 @@ def test_the_full_variant_is_the_demos_and_the_corrected_one_attends_uniformly(o
     codes.load_state_dict(demo.corrections["1"])
     with torch.inference_mode():
         torch.testing.assert_close(said["full"], encoder(tests))
-        expected = fit.tokens(codes(tests.flatten(1) @ fit.into.T), (6, 8))
+        expected = fit.tokens(codes(tests.flatten(1) @ fit.into.T), (7, 8))
     torch.testing.assert_close(said["corrected"], expected, atol=1e-5, rtol=1e-4)
 
 

@@ -12,8 +12,9 @@ import tiny
 import torch
 
 from mindviz.checkpoint import load_arrays, save_arrays, write_json
+from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
-from mindviz.decoder import SINGLE, CheckpointInfo, Decoder, SubjectData, write_checkpoint
+from mindviz.decoder import SINGLE, Decoder
 from mindviz.diffusion import (
     LatentCodec,
     VideoUNet,
@@ -22,7 +23,7 @@ from mindviz.diffusion import (
     make_scheduler,
     sample,
 )
-from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder import EncoderConfig, FMRIEncoder, SubjectData
 from mindviz.types import MindvizError, SamplingSettings, Window
 
 VOXELS = 40

@@ -11,10 +11,11 @@ import tiny
 import torch
 
 from mindviz.checkpoint import load_arrays, save_arrays, save_module, write_json
+from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
-from mindviz.decoder import CheckpointInfo, Decoder, SubjectData, write_checkpoint
+from mindviz.decoder import Decoder
 from mindviz.diffusion import LatentCodec, VideoUNet
-from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder import EncoderConfig, FMRIEncoder, SubjectData
 from mindviz.encoder.clip import ClipConfig, ClipModel
 from mindviz.evaluate import methods
 from mindviz.evaluate.measure import TOKENS

@@ -50,7 +50,10 @@ def test_the_demo_recipe_is_the_demos() -> None:
     from training.recipes import DEMO_STAGES
 
     assert DEMO.masked_for(100) == DEMO_STAGES.masked_for(100)
-    assert DEMO.encoder_for(100, 16, 128) == DEMO_STAGES.encoder_for(100)
+    own, demo = DEMO.encoder_for(100, 16, 128), DEMO_STAGES.encoder_for(100)
+    only = {"num_tokens", "readout_rank", "layout_rank", "memory_heads"}  # of the sketch and the correction
+    assert {f for f in vars(demo) if getattr(own, f) != getattr(demo, f)} == only
+    assert (own.readout_rank, own.layout_rank) == (demo.readout_rank - demo.layout_rank, 0)
     assert DEMO.masked_for(100, 0.5).mask_ratio == 0.5
 
 

@@ -1,0 +1,160 @@
+"""The sketch: a coarse clip drawn first, which the U-Net then paints (a cascade, as Ho et al. 2022 build).
+
+A published U-Net meets its condition only in cross-attention, where the few words that tell how something moves weigh
+little beside those that tell what it is; a small one learns to disregard them. Here a diffusion model of a few hundred
+numbers, the principal components of whole clips, draws layout and movement: to it, where things are in each frame is
+one number beside another. The U-Net gets the drawing beside its noisy latents. What a brain says of the layout goes
+into the drawing too (as NeuroClips begins with a blurry video; Gong et al. 2024). The paper has no sketch;
+`UNetConfig.sketch` None is its U-Net.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mindviz.types import MindvizError
+
+FREQUENCIES = 8
+"""Sines and cosines that tell the network how noisy its codes are."""
+
+
+@dataclass(frozen=True)
+class SketchConfig:
+    """Sizes of a `Sketch`.
+
+    Parameters
+    ----------
+    words : leading condition tokens that are a caption's; a token after them, where there is one, is the layout.
+    token_dim : width of the condition tokens; the layout token holds as many of the codes.
+    rank : principal components of the caption tokens.
+    codes : principal components of the clips.
+    channels : leading channels of the latents that are drawn; the others are left to the U-Net.
+    hidden, depth : width and number of the network's residual layers.
+    shape : (C, F, h, w) of a clip's latents.
+    """
+
+    words: int = 16
+    token_dim: int = 128
+    rank: int = 128
+    codes: int = 256
+    channels: int = 6
+    hidden: int = 768
+    depth: int = 3
+    shape: tuple[int, int, int, int] = (32, 6, 8, 8)
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.token_dim, self.rank, self.hidden, self.depth, self.channels, *self.shape) < 1:
+            raise MindvizError("all sizes of a sketch must be at least 1")
+        if self.codes < self.token_dim or self.channels > self.shape[0]:
+            raise MindvizError(
+                f"a sketch needs at least as many codes ({self.codes}) as a token is wide ({self.token_dim}), and no "
+                f"more channels ({self.channels}) than latents have ({self.shape[0]})"
+            )
+
+
+class Sketch(nn.Module):
+    """Condition tokens (B, S, D) to codes (B, codes), and codes to latents and back.
+
+    Both sides are principal components: `word_directions` of the caption tokens, divided by `word_scale`, and
+    `clip_directions` of the clips, divided by `clip_scale`. These are fixed; the network between them is trained
+    (`training.sketch`) to tell clean codes from noisy ones, ``x = cos(angle) clean + sin(angle) noise``.
+    """
+
+    def __init__(self, config: SketchConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word_mean: Tensor
+        self.word_directions: Tensor
+        self.word_scale: Tensor
+        self.clip_mean: Tensor
+        self.clip_directions: Tensor
+        self.clip_scale: Tensor
+        words, pixels = config.words * config.token_dim, config.channels * math.prod(config.shape[1:])
+        for name, shape in (
+            ("word_mean", (words,)), ("word_directions", (config.rank, words)), ("word_scale", (config.rank,)),
+            ("clip_mean", (pixels,)), ("clip_directions", (config.codes, pixels)), ("clip_scale", (config.codes,)),
+        ):  # fmt: skip
+            self.register_buffer(name, torch.ones(shape) if name.endswith("scale") else torch.zeros(shape))
+        self.hear = nn.Linear(config.rank + config.token_dim + 1, config.hidden)
+        self.see = nn.Linear(config.codes + 2 * FREQUENCIES, config.hidden)
+        self.layers = nn.ModuleList(nn.Linear(config.hidden, config.hidden) for _ in range(config.depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(config.hidden) for _ in range(config.depth))
+        self.tell = nn.Linear(config.hidden, config.codes)
+
+    def forward(self, noisy: Tensor, angle: Tensor, tokens: Tensor) -> Tensor:
+        """Clean codes (B, codes) as far as noisy ones, the angle (B,) of their noise and tokens (B, S, D) tell."""
+        return self.clean(noisy, angle, self.condition(tokens))
+
+    def condition(self, tokens: Tensor) -> Tensor:
+        """What tokens (B, S, D) say, (B, rank + token_dim + 1): words, layout, and whether the layout is known."""
+        c = self.config
+        words = rearrange(tokens[:, : c.words], "b s d -> b (s d)")
+        code = (words - self.word_mean) @ self.word_directions.T / self.word_scale
+        known = tokens.shape[1] > c.words
+        layout = tokens[:, c.words] if known else code.new_zeros(len(code), c.token_dim)
+        return torch.cat([code, layout, code.new_full((len(code), 1), float(known))], 1)
+
+    def clean(self, noisy: Tensor, angle: Tensor, condition: Tensor) -> Tensor:
+        """As `forward`, of a `condition`."""
+        turns = angle[:, None] * torch.arange(1, FREQUENCIES + 1, device=angle.device)
+        x = self.hear(condition) + self.see(torch.cat([noisy, turns.sin(), turns.cos()], 1))
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = x + layer(F.gelu(norm(x)))
+        return self.tell(F.gelu(x))
+
+    @torch.no_grad()
+    def draw(
+        self, tokens: Tensor, negative: Tensor, guidance_scale: float, noise: Tensor, num_inference_steps: int = 25
+    ) -> Tensor:
+        """The sketch's latents (B, channels, F, h, w), denoised (DDIM) from `noise` (B, codes).
+
+        Guided away from `negative` as the U-Net is (paper section 3.4).
+        """
+        asked, unwanted = self.condition(tokens), self.condition(negative.expand_as(tokens))
+        angles = torch.linspace(math.pi / 2, 0, num_inference_steps + 1, device=noise.device)
+        x = noise
+        for angle, after in itertools.pairwise(angles):
+            at = angle.expand(len(x))
+            wanted, other = self.clean(x, at, asked), self.clean(x, at, unwanted)
+            clean = other + guidance_scale * (wanted - other)
+            x = after.cos() * clean + after.sin() * (x - angle.cos() * clean) / angle.sin()
+        return self.clip(x)
+
+    def clip(self, codes: Tensor) -> Tensor:
+        """Latents (B, channels, F, h, w) of codes (B, codes)."""
+        flat = self.clip_mean + codes * self.clip_scale @ self.clip_directions
+        return flat.view(-1, self.config.channels, *self.config.shape[1:])
+
+    def codes(self, latents: Tensor) -> Tensor:
+        """The codes (B, codes) of clips' latents (B, C, F, h, w)."""
+        flat = latents[:, : self.config.channels].flatten(1) - self.clip_mean
+        return flat @ self.clip_directions.T / self.clip_scale
+
+    def layout(self, latents: Tensor) -> Tensor:
+        """What a layout token should hold (B, token_dim): the first components, in units of the largest's scale."""
+        width = self.config.token_dim
+        return self.codes(latents)[:, :width] * (self.clip_scale[:width] / self.clip_scale[0])
+
+
+class SketchedConv(nn.Conv2d):
+    """The first convolution of an image U-Net, and beside it one for the sketch that begins at zero."""
+
+    def __init__(self, conv: nn.Conv2d, channels: int) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, 3, padding=1)
+        self.load_state_dict(conv.state_dict())
+        self.sketch = nn.Conv2d(channels, conv.out_channels, 3, padding=1)
+        nn.init.zeros_(self.sketch.weight)
+        assert self.sketch.bias is not None
+        nn.init.zeros_(self.sketch.bias)
+        self.drawn: Tensor | None = None  # (B F, channels, h, w) for the pass that is running
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out if self.drawn is None else out + self.sketch(self.drawn)

@@ -1,0 +1,121 @@
+"""Stage 3's sketch: a small diffusion model of whole clips, given a caption or what a brain said (`mindviz.diffusion`).
+
+Its two bases are principal components, in closed form; the network between them learns to denoise, first from captions,
+then from the encoders' tokens of training windows too (those of codes that were fitted without them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mindviz.diffusion import Sketch, SketchConfig
+from training.image import drop_condition
+from training.latents import LatentCorpus
+from training.processes import WHOLE_BATCH, local
+
+SAMPLED_CLIPS = 6000
+"""From so many clips come the principal components of all."""
+SMALLEST_SCALE = 0.01
+"""Of the largest: a direction of the captions that hardly varies is not blown up further."""
+
+
+def begin_sketch(config: SketchConfig, corpus: LatentCorpus, seed: int = 0) -> Sketch:
+    """A sketch with the bases of a corpus and an untrained network."""
+    torch.manual_seed(seed)
+    sketch = Sketch(config)
+    words = corpus.tokens.flatten(1)
+    mean = words.mean(0)
+    _, _, directions = torch.linalg.svd(words - mean, full_matrices=False)
+    sketch.word_mean.copy_(mean)
+    known = directions[: config.rank]
+    sketch.word_directions[: len(known)] = known
+    spread = ((words - mean) @ known.T).std(0)
+    sketch.word_scale[: len(known)] = spread.clamp_min(SMALLEST_SCALE * spread.max())
+    chosen = corpus.clip_starts[torch.randperm(len(corpus.clip_starts))[:SAMPLED_CLIPS]]
+    clips = corpus.clips(chosen)[:, : config.channels].flatten(1)
+    sketch.clip_mean.copy_(clips.mean(0))
+    rank = min(config.codes, *clips.shape)
+    _, values, found = torch.svd_lowrank(clips - sketch.clip_mean, rank, niter=3)
+    sketch.clip_directions[:rank] = found.T
+    spread = values / len(clips) ** 0.5
+    scale = spread**0.5  # half white: coarse codes stay the larger ones
+    sketch.clip_scale[:rank] = scale * (spread / scale).square().mean().sqrt()  # and their mean variance is 1
+    return sketch
+
+
+class SketchTask:
+    """Squared error of the clean codes, at noise of every angle.
+
+    `heard` holds, for each subject, tokens (N, S, D) of its training windows, those (S, D) of its mean scan, and the
+    windows' first frames (N,); with it, half of every batch is windows. A fraction `dropout` of tokens becomes the
+    negative: the empty caption, or the mean scan. White noise of deviation `jitter` is added to what tokens say.
+    """
+
+    name = "sketch"
+
+    def __init__(
+        self,
+        sketch: Sketch,
+        corpus: LatentCorpus,
+        heard: Sequence[tuple[Tensor, Tensor, Tensor]] = (),
+        dropout: float = 0.1,
+        jitter: float = 0.1,
+    ) -> None:
+        self.module: nn.Module = sketch
+        self.config, self.corpus, self.heard = sketch.config, corpus, tuple(heard)
+        self.dropout, self.jitter = dropout, jitter
+        self.clips = _codes(sketch, corpus, corpus.clip_starts)
+        self.seen = [_codes(sketch, corpus, first) for _, _, first in self.heard]
+
+    def __len__(self) -> int:
+        return len(self.corpus.clip_starts)
+
+    def description(self) -> dict[str, Any]:
+        digest = sha256()
+        for tokens, _, _ in self.heard:
+            digest.update(tokens.contiguous().numpy().tobytes())
+        options = {"dropout": self.dropout, "jitter": self.jitter}
+        return {
+            "sketch": asdict(self.config),
+            "options": options,
+            "corpus": self.corpus.fingerprint,
+            "heard": digest.hexdigest(),
+        }
+
+    def loss(
+        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
+    ) -> tuple[Tensor, dict[str, float]]:
+        tokens = self.corpus.tokens_of(self.corpus.clip_starts[indices])
+        error = self._error(model, tokens, self.corpus.empty_tokens, self.clips[indices], generator, rows)
+        figures = {"captions": error.item()}
+        if self.heard:
+            subject = int(torch.randint(len(self.heard), (1,), generator=generator))
+            said, negative, _ = self.heard[subject]
+            which = indices % len(said)
+            heard = self._error(model, said[which], negative, self.seen[subject][which], generator, rows)
+            figures["windows"] = heard.item()
+            error = (error + heard) / 2
+        return error, figures
+
+    def _error(
+        self, model: nn.Module, tokens: Tensor, negative: Tensor, codes: Tensor, generator: torch.Generator, rows: slice
+    ) -> Tensor:
+        angle = torch.rand(len(codes), generator=generator) * (torch.pi / 2)
+        noise = torch.randn(codes.shape, generator=generator)
+        noisy = angle.cos()[:, None] * codes + angle.sin()[:, None] * noise
+        tokens = drop_condition(tokens, negative, self.dropout, generator)
+        tokens = tokens + self.jitter * tokens.std() * torch.randn(tokens.shape, generator=generator)
+        noisy, angle, tokens, codes = local(model, rows, noisy, angle, tokens, codes)
+        return (model(noisy, angle, tokens) - codes).square().mean()
+
+
+@torch.no_grad()
+def _codes(sketch: Sketch, corpus: LatentCorpus, starts: Tensor) -> Tensor:
+    """Codes (N, codes) of the clips that begin at `starts`."""
+    return torch.cat([sketch.codes(corpus.clips(some)) for some in starts.split(1024)])
