@@ -183,8 +183,8 @@ class Bench:
     def masked(self, config: EncoderConfig, scans: TrainingScans) -> dict[str, Tensor]:
         """The tensors that masked modelling gives an encoder."""
         own = self.stages.masked_for(config.num_voxels)
-        cut = {"patch_embedding": config.patch_embedding, "window_size": config.window_size}
-        masked = replace(own, encoder=replace(own.encoder, **cut))
+        cut = replace(own.encoder, patch_embedding=config.patch_embedding, window_size=config.window_size)
+        masked = replace(own, encoder=cut)
         if self.scale == 1 and scans is self.own_scans and masked == own:
             return self.demo.masked[self.demo.subject]
         torch.manual_seed(SEED)

@@ -80,6 +80,7 @@ class CorrectTask:
         self.module: nn.Module = Correction(config)
         self.module.start()
         self.config, self.fit, self.correct, self.captions = config, fit, correct, captions
+        self.given = (fit.unseen, fit.out, tokens, *([] if captions is None else [captions]))
         self.words = config.readout_rank - config.layout_rank
         lengths = fit.out.norm(dim=0).clamp_min(1e-12)
         self.wanted = _codes(fit, lengths, tokens.flatten(1) - fit.bias)
@@ -97,12 +98,7 @@ class CorrectTask:
 
     def description(self) -> dict[str, Any]:
         digest = sha256()
-        for tensor in (
-            self.fit.unseen,
-            self.fit.out,
-            self.wanted,
-            *([self.named] if self.captions is not None else []),
-        ):
+        for tensor in self.given:
             digest.update(tensor.contiguous().numpy().tobytes())
         sizes = {name: getattr(self.config, name) for name in SIZES}
         return {"correction": sizes, "correct": asdict(self.correct), "codes": digest.hexdigest()}
@@ -127,7 +123,8 @@ class CorrectTask:
 
 def _codes(fit: RidgeFit, lengths: Tensor, tokens: Tensor) -> Tensor:
     """Codes (N, R) of centred tokens (N, K), the first K that the fit speaks of."""
-    return tokens @ (fit.out / lengths**2)[: tokens.shape[1]]
+    into = (fit.out.double() / lengths.double() ** 2)[: tokens.shape[1]]
+    return (tokens.double() @ into).float()  # in double: any number of threads gives the same floats
 
 
 def _weights(wanted: Tensor, lengths: Tensor, whitening: float) -> Tensor:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mindviz.checkpoint import load_module, load_tensors, save_module, save_tensors
 from mindviz.data import Dataset
@@ -143,9 +142,18 @@ class Demo:
     def wanted(self, scans: TrainingScans) -> Tensor:
         """What the tokens (N, S, D) of training windows should be: the captions', and the layout at the end."""
         captions = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
-        with torch.inference_mode():
-            layout = torch.cat([self.bases.layout(self.latents.clips(some)) for some in scans.first_frame.split(1024)])
-        return torch.cat([captions, functional.pad(layout, (0, captions.shape[2] - layout.shape[1]))[:, None]], 1)
+        return torch.cat([captions, self.layouts[scans.first_frame][:, None]], 1)
+
+    @cached_property
+    def layouts(self) -> Tensor:
+        """The layout (N, D) of the clip that begins at each of the N frames that one can begin at."""
+        path = self.out / "layouts.safetensors"  # kept, as the bases are
+        if not path.exists():
+            starts = torch.arange(len(self.latents.latents) - self.latents.clip_frames + 1)
+            with torch.inference_mode():
+                parts = [self.bases.layout(self.latents.clips(some)) for some in starts.split(1024)]
+            save_tensors(path, {"layouts": torch.cat(parts)})
+        return load_tensors(path)["layouts"]
 
     @cached_property
     def ridge(self) -> dict[str, RidgeFit]:

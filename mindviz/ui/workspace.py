@@ -68,7 +68,7 @@ class Workspace:
             return ATTENTION_NOTE
         return (
             f"{ATTENTION_NOTE} All that is decoded here passes through the read-out's attention; "
-            f"were it uniform, {min(choices):.0%} to {max(choices):.0%} of what tells scans apart would change."
+            f"were it uniform, {min(choices):.1%} to {max(choices):.1%} of what tells scans apart would change."
         )
 
     @property
