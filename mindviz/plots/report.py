@@ -74,8 +74,8 @@ def _draw_methods(axes: Axes, panel: Panel, labelled: bool) -> None:
     )
     axes.set_yticks(list(places), [b.label for b in panel.bars] if labelled else [])
     axes.invert_yaxis()
-    for level, style in zip(panel.lines.values(), _STYLES, strict=False):
-        axes.axvline(level, color=_CHANCE, linewidth=1, linestyle=style)
+    for i, level in enumerate(panel.lines.values()):
+        axes.axvline(level, color=_CHANCE, linewidth=1, linestyle=_STYLES[i % len(_STYLES)])
     levels = ", ".join(f"{name} {level:.3g}" for name, level in panel.lines.items())
     axes.set_xlabel(f"chance: {levels}" if levels else "", fontsize=8.5, color=_CHANCE, loc="left")
     _finish(axes, panel)
