@@ -162,7 +162,8 @@ class Decoder:
         config = self.unet.config.sketch
         if config is None:
             return None
-        noise = torch.randn(1, config.codes, generator=torch.Generator("cpu").manual_seed(settings.seed))
+        generator = torch.Generator("cpu").manual_seed(settings.seed)
+        noise = torch.randn(1, settings.sketch_draws, config.codes, generator=generator)
         return self.unet.sketch.draw(tokens, negative, settings.sketch_guidance, noise.to(self.device))
 
     def attention_map(
@@ -173,12 +174,8 @@ class Decoder:
         `layer` and `head` -1 are means. `stage` is that of the encoder that made the encoding, if not the last.
         """
         encoding = decoded.encoding if isinstance(decoded, Decoded) else decoded
-        patching = self.encoder_config(subject).patching
         by_patch = attention_received(encoding.attention, layer, head).mean(axis=0)
-        covered = min(patching.num_voxels, patching.length)  # fewer where the encoder leaves voxels out
-        padding = "published" if patching.padding == "published" else "minimal"
-        values = np.zeros(patching.num_voxels, dtype=np.float32)
-        values[:covered] = patches_to_voxels(by_patch, covered, patching.patch_size, padding)
+        values = encoder_voxels(by_patch, self.encoder_config(subject))
         return AttentionMap(values, layer, head, stage or self.info.stage, "received")
 
     def normalise(self, bold: np.ndarray, subject: str, deviation: np.ndarray | None = None) -> np.ndarray:
@@ -322,6 +319,16 @@ class Decoder:
         if subject not in self.subjects:
             raise MindvizError(f"{self.folder}: expected a subject of {', '.join(self.subjects)}, found {subject!r}")
         return subject
+
+
+def encoder_voxels(by_patch: np.ndarray, config: EncoderConfig) -> np.ndarray:
+    """Values by voxel (..., V) of values by patch (..., P); voxels that the encoder leaves out are 0."""
+    patching = config.patching
+    covered = min(patching.num_voxels, patching.length)
+    padding = "published" if patching.padding == "published" else "minimal"
+    values = np.zeros((*by_patch.shape[:-1], patching.num_voxels), dtype=np.float32)
+    values[..., :covered] = patches_to_voxels(by_patch, covered, patching.patch_size, padding)
+    return values
 
 
 @contextmanager

@@ -155,7 +155,7 @@ class SamplingSettings:
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
     `shared_noise` is the share of the variance of the initial noise that all frames have in common
     (`diffusion.clip_noise`). `sketch_guidance` is s while the sketch is drawn (`diffusion.Sketch`), for a model with
-    one.
+    one, and of `sketch_draws` sketches the most typical is kept.
     """
 
     num_inference_steps: int = 15
@@ -165,16 +165,17 @@ class SamplingSettings:
     negative: str = "training"
     shared_noise: float = 0.0
     sketch_guidance: float = 2.0
+    sketch_draws: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise MindvizError(f"seed must be from 0 to {2**32 - 1}, found {self.seed}")
         if not 0 <= self.shared_noise <= 1:
             raise MindvizError(f"shared_noise must be from 0 to 1, found {self.shared_noise}")
-        if self.num_inference_steps < 1 or self.num_frames < 1:
+        if min(self.num_inference_steps, self.num_frames, self.sketch_draws) < 1:
             raise MindvizError(
-                "num_inference_steps and num_frames must be at least 1, "
-                f"found {self.num_inference_steps} and {self.num_frames}"
+                "num_inference_steps, num_frames and sketch_draws must be at least 1, "
+                f"found {self.num_inference_steps}, {self.num_frames} and {self.sketch_draws}"
             )
         if not (np.isfinite(self.guidance_scale) and np.isfinite(self.sketch_guidance)):
             raise MindvizError(

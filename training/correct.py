@@ -19,6 +19,7 @@ from mindviz.encoder import EncoderConfig
 from mindviz.encoder.readout import Correction
 from training.processes import WHOLE_BATCH, local
 from training.ridge import RidgeFit
+from training.telling import Telling, direction_lengths, wanted_codes
 
 SIZES = (
     "readout_rank", "readout_hidden", "readout_dropout", "memory_heads", "memory_slots", "layout_rank",
@@ -35,26 +36,6 @@ class CorrectConfig:
 
     noise: float = 0.5
     whitening: float = 0.0
-
-
-@dataclass(frozen=True)
-class Telling:
-    """How a brain tells captions: codes are ``wanted @ into`` plus noise of covariance ``blur.T @ blur``."""
-
-    into: Tensor
-    blur: Tensor
-
-    @classmethod
-    def of(cls, codes: Tensor, wanted: Tensor) -> Telling:
-        """By least squares from what codes (N, R) should have been."""
-        into = torch.linalg.lstsq(wanted, codes, driver="gelsd").solution
-        rest = codes - wanted @ into
-        covariance = rest.T @ rest / len(rest)
-        ridge = 1e-4 * covariance.diagonal().mean() * torch.eye(len(covariance))
-        return cls(into, torch.linalg.cholesky(covariance + ridge).T)
-
-    def __call__(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
-        return wanted @ self.into + torch.randn(len(wanted), len(self.blur), generator=generator) @ self.blur
 
 
 class CorrectTask:
@@ -82,14 +63,16 @@ class CorrectTask:
         self.config, self.fit, self.correct, self.captions = config, fit, correct, captions
         self.given = (fit.unseen, fit.out, tokens, *([] if captions is None else [captions]))
         self.words = config.readout_rank - config.layout_rank
-        lengths = fit.out.norm(dim=0).clamp_min(1e-12)
-        self.wanted = _codes(fit, lengths, tokens.flatten(1) - fit.bias)
+        lengths = direction_lengths(fit)
+        self.wanted = wanted_codes(fit, lengths, tokens.flatten(1) - fit.bias)
         self.weights = torch.cat([
             _weights(self.wanted[:, : self.words], lengths[: self.words], correct.whitening),
             _weights(self.wanted[:, self.words :], lengths[self.words :], 0.0),
         ])  # fmt: skip
         if captions is not None:
-            self.named = _codes(fit, lengths, captions.flatten(1) - fit.bias[: captions[0].numel()])[:, : self.words]
+            self.named = wanted_codes(fit, lengths, captions.flatten(1) - fit.bias[: captions[0].numel()])[
+                :, : self.words
+            ]
             self.telling = Telling.of(fit.unseen[:, : self.words], self.wanted[:, : self.words])
             self.module.memory.scale.copy_(self.named.std(0))
 
@@ -119,12 +102,6 @@ class CorrectTask:
         said = model(torch.cat([told, rest], 1), 1.0)[:, : self.words]
         captions = ((said - chosen).square() * weights[: self.words]).sum(1).mean()
         return error + captions, {"windows": error.item(), "captions": captions.item()}
-
-
-def _codes(fit: RidgeFit, lengths: Tensor, tokens: Tensor) -> Tensor:
-    """Codes (N, R) of centred tokens (N, K), the first K that the fit speaks of."""
-    into = (fit.out.double() / lengths.double() ** 2)[: tokens.shape[1]]
-    return (tokens.double() @ into).float()  # in double: any number of threads gives the same floats
 
 
 def _weights(wanted: Tensor, lengths: Tensor, whitening: float) -> Tensor:

@@ -18,11 +18,12 @@ from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder
 from training.crossfit import CrossFitted, folds
 from training.image import Noising, denoising_loss
-from training.inflate import freeze_all_but_attention, smudged
+from training.inflate import bases_of, freeze_all_but_attention, said_of, smudged
 from training.latents import LatentCorpus
 from training.processes import WHOLE_BATCH, local
 from training.ridge import RidgeFit
 from training.scans import TrainingScans, augment
+from training.telling import Heard, heard_digest
 
 
 class FullModel(nn.Module):
@@ -65,7 +66,8 @@ class FullModel(nn.Module):
 class CotrainTask:
     """Predict the noise (or v) in the latents of the clip that a window of scans saw.
 
-    Each step takes one subject at random; `caption_rate` of the steps take captions instead, as inflation did.
+    Each step takes one subject at random; `caption_rate` of the steps take captions instead, or clips as a subject of
+    `heard` would have told them, as inflation did.
     `token_weight` keeps the tokens near the captions' own. Both are there so that few scans do not undo what many
     captions taught.
     """
@@ -87,7 +89,9 @@ class CotrainTask:
         shared_noise: float = 0.0,
         caption_rate: float = 0.0,
         corrections: Mapping[str, Sequence[Mapping[str, Tensor]]] | None = None,
+        heard: Sequence[Heard] = (),
     ) -> None:
+        self.heard, self.bases = tuple(heard), bases_of(unet, heard)
         fits, halves = ridge or {}, corrections or {}
         crossed = {s: CrossFitted(e, fits.get(s), halves.get(s, ())) for s, e in encoders.items()}
         self.module = FullModel(crossed, unet)
@@ -111,6 +115,7 @@ class CotrainTask:
             "encoders": {s: asdict(c) for s, c in self.configs.items()},
             "scans": {s: scan.fingerprint for s, scan in self.scans.items()},
             "corpus": self.corpus.fingerprint,
+            **({"heard": heard_digest(self.heard)} if self.heard else {}),
         }
 
     def loss(
@@ -124,7 +129,7 @@ class CotrainTask:
         patch_size = self.configs[subject].patch_size
         windows = augment(scans.windows[which], patch_size, o["patch_drop"], o["noise"], generator)
         starts = scans.first_frame[which]
-        noisy, timesteps, target, *drawn = self._noisy(starts, generator)
+        noisy, timesteps, target, *drawn = self._noisy(self.corpus.clips(starts), generator)
         dropped = torch.rand(len(which), generator=generator) < o["dropout"]
         wanted = self.corpus.tokens_of(starts + scans.clip_frames // 2)
         windows, fold, dropped, noisy, timesteps, target, wanted, *drawn = local(
@@ -136,23 +141,24 @@ class CotrainTask:
         error = denoising_loss(answer, target, self.corpus.channel_weights)
         return error + o["token_weight"] * distance, {"denoising": error.item(), "tokens": distance.item()}
 
-    def _noisy(self, starts: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def _noisy(self, clips: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Noisy latents of clips, timesteps, targets and, for a model that has one, sketches."""
-        clips, unet = self.corpus.clips(starts), self.module.unet
         noised = self.noising(clips, generator)
-        return (*noised, *(smudged(unet.sketch, clips, generator) if unet.config.sketch else ()))
+        return (*noised, *(smudged(self.bases, clips, generator) if self.bases else ()))
 
     def _caption_loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice
     ) -> tuple[Tensor, dict[str, float]]:
         corpus = self.corpus
-        starts = corpus.clip_starts[indices % len(corpus.clip_starts)]
-        noisy, timesteps, target, *drawn = self._noisy(starts, generator)
+        starts = corpus.clip_starts[torch.randint(len(corpus.clip_starts), indices.shape, generator=generator)]
+        clips = corpus.clips(starts)
+        tokens, negative = said_of(starts, clips, corpus, self.bases, self.heard, generator)
+        noisy, timesteps, target, *drawn = self._noisy(clips, generator)
         dropped = torch.rand(len(starts), generator=generator) < self.options["dropout"]
         tokens, dropped, noisy, timesteps, target, *drawn = local(
-            model, rows, corpus.tokens_of(starts), dropped, noisy, timesteps, target, *drawn
+            model, rows, tokens, dropped, noisy, timesteps, target, *drawn
         )
-        (negative,) = local(model, WHOLE_BATCH, corpus.empty_tokens)
+        (negative,) = local(model, WHOLE_BATCH, negative)
         answer, _ = model(None, tokens, dropped, negative, dropped, noisy, timesteps, *drawn)
         error = denoising_loss(answer, target, corpus.channel_weights)
         return error, {"denoising": error.item(), "tokens": 0.0}

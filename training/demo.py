@@ -38,12 +38,14 @@ from training.judge import Judge, load_judge, train_judge
 from training.latents import LatentCorpus, build_latents
 from training.loop import train
 from training.mask import MaskTask
+from training.more_films import with_more_films
 from training.pca_codec import begin_at_components
 from training.publish import publish
 from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
 from training.ridge import RidgeFit, beside, caption_targets, kept_ridge
 from training.scans import TrainingScans, load_scans
 from training.sketch import SketchTask, begin_sketch
+from training.telling import Heard, Teller
 from training.world import WorldRecipe, make_world
 
 SEED = 0
@@ -99,6 +101,13 @@ class Demo:
     @cached_property
     def latents(self) -> LatentCorpus:
         return build_latents(self.linear_codec, self.clip, self.corpus, self.out)
+
+    @cached_property
+    def many(self) -> LatentCorpus:
+        """The latents, and those of films that no subject saw."""
+        shown = {run: self.dataset.film(run).frames for run in self.world.test}
+        count = self.foundation.more_films
+        return with_more_films(self.latents, count, self.linear_codec, self.clip, shown, self.out / "more_films")
 
     @cached_property
     def image(self) -> UNet2DConditionModel:
@@ -237,37 +246,38 @@ class Demo:
 
     @cached_property
     def sketch(self) -> Sketch:
-        """Which clips to expect of a caption."""
-        sketch = copy.deepcopy(self.bases)
-        task = SketchTask(sketch, self.latents)
+        """Which clips to expect of a caption, and of what a brain says."""
+        task = SketchTask(copy.deepcopy(self.bases), self.many, self.heard)
         train(task, self.stages.sketch_loop, self.out / "sketch")
-        return sketch
+        train(task, self.stages.sketch_polish, self.out / "sketch_polish")
+        return task.sketch
 
     @cached_property
-    def sketched(self) -> VideoUNet:
+    def painting(self) -> VideoUNet:
         """The video model with a sketch of each clip beside its noisy latents."""
         video = self.inflated.sketched(self.bases)  # sketches are of the clips themselves: nothing is drawn yet
-        task = TuneTask(video, self.latents, self.foundation.scheduler, shared_noise=self.stages.shared_noise)
+        scheduler, shared = self.foundation.scheduler, self.stages.shared_noise
+        task = TuneTask(video, self.latents, scheduler, shared_noise=shared)
         train(task, self.stages.sketched_loop, self.out / "inflate_sketch")
+        task = TuneTask(video, self.many, scheduler, shared_noise=shared, heard=self.heard)
+        train(task, self.stages.painting_loop, self.out / "inflate_painting")
         return task.module
 
     @cached_property
-    def hearing(self) -> Sketch:
-        """The sketch, when it has learnt which clips to expect of what a brain says."""
-        sketch = copy.deepcopy(self.sketch)
-        heard = [(*self._heard(s), self.scans[s].first_frame) for s in self.scans]
-        train(SketchTask(sketch, self.latents, heard), self.stages.heard_loop, self.out / "sketch_heard")
-        return sketch
+    def heard(self) -> tuple[Heard, ...]:
+        """What the encoders say before co-training."""
+        return tuple(self._heard(subject) for subject in self.scans)
 
-    def _heard(self, subject: str) -> tuple[Tensor, Tensor]:
-        """What an encoder says before co-training: tokens of the training windows, and of the mean scan."""
+    def _heard(self, subject: str) -> Heard:
         path = self.out / f"heard{subject}.safetensors"  # kept: as the bases are
         if not path.exists():
             encoder = self.contrasted[subject]
             said = {"tokens": self._unseen(encoder, subject), "negative": self._mean_scan(encoder, subject)}
             save_tensors(path, said)
-        kept = load_tensors(path)
-        return kept["tokens"], kept["negative"]
+        kept, scans = load_tensors(path), self.scans[subject]
+        config = self.stages.encoder_for(scans.windows.shape[2])
+        teller = Teller(config, self.ridge[subject], self.corrections[subject], self.wanted(scans))
+        return Heard(kept["tokens"], kept["negative"], scans.first_frame, teller)
 
     @torch.no_grad()
     def _mean_scan(self, encoder: FMRIEncoder, subject: str) -> Tensor:
@@ -278,12 +288,12 @@ class Demo:
     def cotrained(self) -> tuple[dict[str, FMRIEncoder], VideoUNet]:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
         encoders = {s: _copy(e) for s, e in self.contrasted.items()}
-        video = self.sketched.sketched(self.hearing)
+        video = self.painting.sketched(self.sketch)
         torch.manual_seed(SEED)
         task = CotrainTask(
-            encoders, video, self.scans, self.latents, self.foundation.scheduler, self.ridge,
+            encoders, video, self.scans, self.many, self.foundation.scheduler, self.ridge,
             shared_noise=self.stages.shared_noise, caption_rate=self.stages.caption_rate,
-            corrections=self.half_corrections,
+            corrections=self.half_corrections, heard=self.heard,
         )  # fmt: skip
         for i, loop in enumerate(self.stages.cotrain_loops):  # the second goes on from the first, with a new warm-up
             train(task, loop, self.out / f"cotrain{i or ''}")
@@ -343,7 +353,8 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "correct": lambda d: d.corrections,
     "contrast": lambda d: d.contrasted,
     "inflate": lambda d: d.inflated,
-    "sketch": lambda d: d.sketched,
+    "sketch": lambda d: d.sketch,
+    "paint": lambda d: d.painting,
     "cotrain": lambda d: d.cotrained,
     "judge": lambda d: d.judge,
     "publish": lambda d: d.published,

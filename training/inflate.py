@@ -6,6 +6,7 @@ is denoised exactly as the image model did (`VideoUNet.inflate`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from mindviz.diffusion import Sketch, UNet2DConditionModel, VideoUNet, attention_parameters
 from mindviz.diffusion.video_unet import SKETCH_INPUT
+from mindviz.types import MindvizError
 from training.image import Noising, denoising_loss, drop_condition
 from training.latents import LatentCorpus
 from training.processes import WHOLE_BATCH, local
+from training.telling import Heard, heard_digest
 
 
 def freeze_all_but_attention(unet: VideoUNet) -> int:
@@ -43,8 +46,42 @@ def smudged(sketch: Sketch, clips: Tensor, generator: torch.Generator) -> tuple[
     return (sketch.clip(codes + level * torch.randn(codes.shape, generator=generator)),)
 
 
+def bases_of(unet: VideoUNet, heard: Sequence[Heard]) -> Sketch | None:
+    """A copy of a video model's sketch that stays on the CPU, where clips are told and smudged."""
+    if unet.config.sketch is not None:
+        return copy.deepcopy(unet.sketch)
+    if heard:
+        raise MindvizError("clips can be told to a video model with a sketch only, found one without")
+    return None
+
+
+def said_of(
+    starts: Tensor,
+    clips: Tensor,
+    corpus: LatentCorpus,
+    bases: Sketch | None,
+    heard: Sequence[Heard],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """What is said of the clips (B, C, F, h, w) that begin at `starts`, and of nothing in particular.
+
+    Tokens (B, S, D) and (S, D): their captions', or, where subjects were heard, every other time what one of them would
+    have told of captions and layout.
+    """
+    tokens = corpus.tokens_of(starts)
+    subject = int(torch.randint(2 * len(heard), (), generator=generator)) if heard else 0
+    if subject >= len(heard):  # always, without any
+        return tokens, corpus.empty_tokens
+    assert bases is not None
+    wanted = torch.cat([tokens, bases.layout(clips)[:, None]], 1)
+    return heard[subject].teller(wanted, generator), heard[subject].negative
+
+
 class TuneTask:
-    """Predict the noise (or v) in the latents of a clip from its caption, with a video model that exists."""
+    """Predict the noise (or v) in the latents of a clip from its caption, with a video model that exists.
+
+    With `heard`, a model with a sketch takes every other batch as one of these subjects would have told its clips.
+    """
 
     name = "inflate"
 
@@ -55,10 +92,13 @@ class TuneTask:
         scheduler: dict[str, Any],
         dropout: float = 0.1,
         shared_noise: float = 0.0,
+        heard: Sequence[Heard] = (),
     ) -> None:
+        self.heard = tuple(heard)
         self.corpus, self.scheduler, self.dropout = corpus, scheduler, dropout
         self.noising = Noising(scheduler, shared_noise)
         self.module = video_model
+        self.bases = bases_of(video_model, self.heard)
         self.trained = freeze_all_but_attention(self.module)
 
     def __len__(self) -> int:
@@ -71,6 +111,7 @@ class TuneTask:
             "condition_dropout": self.dropout,
             "shared_noise": self.noising.shared,
             "corpus": self.corpus.fingerprint,
+            **({"heard": heard_digest(self.heard)} if self.heard else {}),
         }
 
     def loss(
@@ -79,8 +120,9 @@ class TuneTask:
         starts = self.corpus.clip_starts[indices]
         clips = self.corpus.clips(starts)
         noisy, timesteps, target = self.noising(clips, generator)
-        tokens = drop_condition(self.corpus.tokens_of(starts), self.corpus.empty_tokens, self.dropout, generator)
-        drawn: Sequence[Tensor] = smudged(self.module.sketch, clips, generator) if self.module.config.sketch else ()
+        tokens, negative = said_of(starts, clips, self.corpus, self.bases, self.heard, generator)
+        tokens = drop_condition(tokens, negative, self.dropout, generator)
+        drawn: Sequence[Tensor] = smudged(self.bases, clips, generator) if self.bases else ()
         noisy, timesteps, target, tokens, *drawn = local(model, rows, noisy, timesteps, target, tokens, *drawn)
         return denoising_loss(model(noisy, timesteps, tokens, *drawn), target, self.corpus.channel_weights), {}
 

@@ -19,7 +19,8 @@ class FoundationRecipe:
     """The parts that the paper takes pretrained, and that no hub gives us here: VAE, CLIP and text-to-image U-Net.
 
     `codec_polish` continues `codec_loop` with latents that are nearly exact, `image_polish` continues `image_loop` with
-    channels weighted by their variance (`training.image.denoising_loss`).
+    channels weighted by their variance (`training.image.denoising_loss`). `more_films` are drawn besides those that
+    the subjects saw (`training.more_films`).
     """
 
     codec: VAEConfig
@@ -31,6 +32,7 @@ class FoundationRecipe:
     scheduler: dict[str, Any]
     image_loop: LoopConfig
     image_polish: LoopConfig
+    more_films: int = 0
 
 
 DEMO_FOUNDATION = FoundationRecipe(
@@ -102,12 +104,16 @@ DEMO_FOUNDATION = FoundationRecipe(
     image_polish=LoopConfig(
         steps=1200, batch_size=32, lr=2.5e-4, warmup=50, ema_decay=0.995, seed=1, mixed_precision="bf16", save_every=600
     ),
+    more_films=160,
 )
 
 
 @dataclass(frozen=True)
 class StagesRecipe:
     """The paper's four stages.
+
+    In `sketched_loop` the U-Net learns to paint over sketches of the clips that the subjects saw, in `painting_loop` of
+    many more; `sketch_polish` goes on from `sketch_loop`.
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
     `mindviz.diffusion.clip_noise` in inflation and co-training, `caption_rate` that of `CotrainTask`, `frame_positions`
@@ -126,8 +132,9 @@ class StagesRecipe:
     inflate_loop: LoopConfig
     sketch: SketchConfig
     sketch_loop: LoopConfig
-    heard_loop: LoopConfig
+    sketch_polish: LoopConfig
     sketched_loop: LoopConfig
+    painting_loop: LoopConfig
     cotrain_loops: tuple[LoopConfig, ...]
     shared_noise: float = 0.0
     caption_rate: float = 0.0
@@ -162,9 +169,6 @@ _DEMO_COTRAIN = LoopConfig(
 _CORRECT_LOOP = LoopConfig(
     steps=1500, batch_size=128, lr=1e-3, weight_decay=0.0, warmup=20, ema_decay=0.99, save_every=750
 )
-_SKETCH_LOOP = LoopConfig(
-    steps=6000, batch_size=256, lr=1e-3, weight_decay=0.01, warmup=100, ema_decay=0.998, save_every=2000
-)
 
 DEMO_STAGES: StagesRecipe = StagesRecipe(
     encoder=replace(
@@ -195,14 +199,19 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     ),
     inflate_loop=replace(_DEMO_COTRAIN, steps=4400, lr=4e-4, warmup=100, ema_decay=0.998),
     sketch=SketchConfig(),
-    sketch_loop=_SKETCH_LOOP,
-    heard_loop=replace(_SKETCH_LOOP, steps=4000, lr=7e-4),
+    sketch_loop=LoopConfig(
+        steps=12000, batch_size=128, lr=1e-3, weight_decay=0.01, warmup=100, ema_decay=0.998, save_every=1000
+    ),
+    sketch_polish=LoopConfig(
+        steps=8000, batch_size=128, lr=8e-4, weight_decay=0.01, warmup=50, ema_decay=0.998, seed=1, save_every=1000
+    ),
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
-    cotrain_loops=(replace(_DEMO_COTRAIN, steps=400),),
+    painting_loop=replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),
+    cotrain_loops=(replace(_DEMO_COTRAIN, steps=400, lr=1e-4),),
     shared_noise=0.5,
-    caption_rate=0.3,
+    caption_rate=0.5,
     frame_positions=True,
-    sampling=SamplingSettings(guidance_scale=1.5, shared_noise=0.5, sketch_guidance=2.0),
+    sampling=SamplingSettings(guidance_scale=1.5, shared_noise=0.5, sketch_guidance=1.5, sketch_draws=64),
 )
 
 JUDGE_FILMS = 24

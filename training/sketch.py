@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -18,9 +17,12 @@ from mindviz.diffusion import Sketch, SketchConfig
 from training.image import drop_condition
 from training.latents import LatentCorpus
 from training.processes import WHOLE_BATCH, local
+from training.telling import Heard, heard_digest
 
 SAMPLED_CLIPS = 6000
 """From so many clips come the principal components of all."""
+WINDOWS = 4
+"""A batch holds one window of scans for so many captions: there are few windows, and they come round soon enough."""
 SMALLEST_SCALE = 0.01
 """Of the largest: a direction of the captions that hardly varies is not blown up further."""
 
@@ -52,9 +54,10 @@ def begin_sketch(config: SketchConfig, corpus: LatentCorpus, seed: int = 0) -> S
 class SketchTask:
     """Squared error of the clean codes, at noise of every angle.
 
-    `heard` holds, for each subject, tokens (N, S, D) of its training windows, those (S, D) of its mean scan, and the
-    windows' first frames (N,); with it, half of every batch is windows. A fraction `dropout` of tokens becomes the
-    negative: the empty caption, or the mean scan. White noise of deviation `jitter` is added to what tokens say.
+    `heard` holds what is known of each subject. With it, every batch of captions is joined by a smaller one of
+    windows of one of them, and by the same clips as that subject would have told them. A fraction `dropout` of tokens
+    becomes the negative: the empty caption, or the mean scan. White noise of deviation `jitter` is added to what
+    captions say.
     """
 
     name = "sketch"
@@ -63,55 +66,64 @@ class SketchTask:
         self,
         sketch: Sketch,
         corpus: LatentCorpus,
-        heard: Sequence[tuple[Tensor, Tensor, Tensor]] = (),
+        heard: Sequence[Heard] = (),
         dropout: float = 0.1,
-        jitter: float = 0.1,
+        jitter: float = 0.0,
     ) -> None:
         self.module: nn.Module = sketch
-        self.config, self.corpus, self.heard = sketch.config, corpus, tuple(heard)
+        self.sketch, self.config, self.corpus, self.heard = sketch, sketch.config, corpus, tuple(heard)
         self.dropout, self.jitter = dropout, jitter
         self.clips = _codes(sketch, corpus, corpus.clip_starts)
-        self.seen = [_codes(sketch, corpus, first) for _, _, first in self.heard]
+        self.layouts = sketch.layout_of(self.clips)
+        self.seen = [_codes(sketch, corpus, h.first_frame) for h in self.heard]
 
     def __len__(self) -> int:
         return len(self.corpus.clip_starts)
 
     def description(self) -> dict[str, Any]:
-        digest = sha256()
-        for tokens, _, _ in self.heard:
-            digest.update(tokens.contiguous().numpy().tobytes())
         options = {"dropout": self.dropout, "jitter": self.jitter}
         return {
             "sketch": asdict(self.config),
             "options": options,
             "corpus": self.corpus.fingerprint,
-            "heard": digest.hexdigest(),
+            "heard": heard_digest(self.heard),
         }
 
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
     ) -> tuple[Tensor, dict[str, float]]:
-        tokens = self.corpus.tokens_of(self.corpus.clip_starts[indices])
-        error = self._error(model, tokens, self.corpus.empty_tokens, self.clips[indices], generator, rows)
-        figures = {"captions": error.item()}
+        tokens, empty = self.corpus.tokens_of(self.corpus.clip_starts[indices]), self.corpus.empty_tokens
+        given = drop_condition(tokens, empty, self.dropout, generator)
+        given = given + self.jitter * given.std() * torch.randn(given.shape, generator=generator)
+        codes = self.clips[indices]
+        errors = {"captions": self._error(model, given, codes, generator, rows)}
         if self.heard:
             subject = int(torch.randint(len(self.heard), (1,), generator=generator))
-            said, negative, _ = self.heard[subject]
-            which = indices % len(said)
-            heard = self._error(model, said[which], negative, self.seen[subject][which], generator, rows)
-            figures["windows"] = heard.item()
-            error = (error + heard) / 2
-        return error, figures
+            heard = self.heard[subject]
+            which = torch.randint(len(heard.tokens), indices.shape, generator=generator)
+            said = drop_condition(heard.tokens[which], heard.negative, self.dropout, generator)
+            errors["windows"] = self._error(model, said, self.seen[subject][which], generator, rows, WINDOWS)
+            wanted = torch.cat([tokens, self.layouts[indices][:, None]], 1)
+            said = drop_condition(heard.teller(wanted, generator), heard.negative, self.dropout, generator)
+            errors["told"] = self._error(model, said, codes, generator, rows)
+        shares = {"captions": 1.0, "windows": 1 / WINDOWS, "told": 1.0}
+        total = sum((shares[k] * e for k, e in errors.items()), start=codes.new_zeros(()))
+        return total / sum(shares[k] for k in errors), {k: e.item() for k, e in errors.items()}
 
     def _error(
-        self, model: nn.Module, tokens: Tensor, negative: Tensor, codes: Tensor, generator: torch.Generator, rows: slice
+        self,
+        model: nn.Module,
+        tokens: Tensor,
+        codes: Tensor,
+        generator: torch.Generator,
+        rows: slice,
+        every: int = 1,
     ) -> Tensor:
+        """Of every so manieth of the rows."""
         angle = torch.rand(len(codes), generator=generator) * (torch.pi / 2)
         noise = torch.randn(codes.shape, generator=generator)
         noisy = angle.cos()[:, None] * codes + angle.sin()[:, None] * noise
-        tokens = drop_condition(tokens, negative, self.dropout, generator)
-        tokens = tokens + self.jitter * tokens.std() * torch.randn(tokens.shape, generator=generator)
-        noisy, angle, tokens, codes = local(model, rows, noisy, angle, tokens, codes)
+        noisy, angle, tokens, codes = (t[::every] for t in local(model, rows, noisy, angle, tokens, codes))
         return (model(noisy, angle, tokens) - codes).square().mean()
 
 

@@ -23,6 +23,10 @@ from mindviz.types import MindvizError
 
 FREQUENCIES = 8
 """Sines and cosines that tell the network how noisy its codes are."""
+NEAR = 0.2
+"""This share of the distances between drawings is counted as near."""
+NARROWER = 4
+"""What scales and shifts each layer (as FiLM does; Perez et al. 2018) is so many times narrower than the layers."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,9 @@ class SketchConfig:
     shape: tuple[int, int, int, int] = (32, 6, 8, 8)
 
     def __post_init__(self) -> None:
-        if min(self.words, self.token_dim, self.rank, self.hidden, self.depth, self.channels, *self.shape) < 1:
-            raise MindvizError("all sizes of a sketch must be at least 1")
+        sizes = (self.words, self.token_dim, self.rank, self.depth, self.channels, *self.shape)
+        if min(*sizes, self.hidden // NARROWER) < 1:
+            raise MindvizError(f"all sizes of a sketch must be at least 1, and hidden at least {NARROWER}")
         if self.codes < self.token_dim or self.channels > self.shape[0]:
             raise MindvizError(
                 f"a sketch needs at least as many codes ({self.codes}) as a token is wide ({self.token_dim}), and no "
@@ -86,6 +91,12 @@ class Sketch(nn.Module):
         self.see = nn.Linear(config.codes + 2 * FREQUENCIES, config.hidden)
         self.layers = nn.ModuleList(nn.Linear(config.hidden, config.hidden) for _ in range(config.depth))
         self.norms = nn.ModuleList(nn.LayerNorm(config.hidden) for _ in range(config.depth))
+        self.stress = nn.Linear(config.rank + config.token_dim + 1 + 2 * FREQUENCIES, config.hidden // NARROWER)
+        scales = [nn.Linear(config.hidden // NARROWER, 2 * config.hidden) for _ in range(config.depth)]
+        for layer in scales:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.scales = nn.ModuleList(scales)
         self.tell = nn.Linear(config.hidden, config.codes)
 
     def forward(self, noisy: Tensor, angle: Tensor, tokens: Tensor) -> Tensor:
@@ -104,28 +115,34 @@ class Sketch(nn.Module):
     def clean(self, noisy: Tensor, angle: Tensor, condition: Tensor) -> Tensor:
         """As `forward`, of a `condition`."""
         turns = angle[:, None] * torch.arange(1, FREQUENCIES + 1, device=angle.device)
-        x = self.hear(condition) + self.see(torch.cat([noisy, turns.sin(), turns.cos()], 1))
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            x = x + layer(F.gelu(norm(x)))
+        level = torch.cat([turns.sin(), turns.cos()], 1)
+        x = self.hear(condition) + self.see(torch.cat([noisy, level], 1))
+        stress = F.gelu(self.stress(torch.cat([condition, level], 1)))
+        for norm, layer, scales in zip(self.norms, self.layers, self.scales, strict=True):
+            scale, shift = scales(stress).chunk(2, dim=1)
+            x = x + layer(F.gelu(norm(x) * (1 + scale) + shift))
         return self.tell(F.gelu(x))
 
     @torch.no_grad()
     def draw(
         self, tokens: Tensor, negative: Tensor, guidance_scale: float, noise: Tensor, num_inference_steps: int = 25
     ) -> Tensor:
-        """The sketch's latents (B, channels, F, h, w), denoised (DDIM) from `noise` (B, codes).
+        """The sketch's latents (B, channels, F, h, w), denoised (DDIM) from `noise` (B, N, codes).
 
-        Guided away from `negative` as the U-Net is (paper section 3.4).
+        Guided away from `negative` as the U-Net is (paper section 3.4). Of N drawings the most typical one is kept.
         """
+        draws = noise.shape[1]
+        tokens = tokens.repeat_interleave(draws, dim=0)
         asked, unwanted = self.condition(tokens), self.condition(negative.expand_as(tokens))
         angles = torch.linspace(math.pi / 2, 0, num_inference_steps + 1, device=noise.device)
-        x = noise
+        x = rearrange(noise, "b n k -> (b n) k")
         for angle, after in itertools.pairwise(angles):
             at = angle.expand(len(x))
             wanted, other = self.clean(x, at, asked), self.clean(x, at, unwanted)
             clean = other + guidance_scale * (wanted - other)
             x = after.cos() * clean + after.sin() * (x - angle.cos() * clean) / angle.sin()
-        return self.clip(x)
+        drawn = rearrange(x, "(b n) k -> b n k", n=draws)
+        return self.clip(drawn[torch.arange(len(drawn)), most_typical(drawn * self.clip_scale)])
 
     def clip(self, codes: Tensor) -> Tensor:
         """Latents (B, channels, F, h, w) of codes (B, codes)."""
@@ -139,8 +156,26 @@ class Sketch(nn.Module):
 
     def layout(self, latents: Tensor) -> Tensor:
         """What a layout token should hold (B, token_dim): the first components, in units of the largest's scale."""
+        return self.layout_of(self.codes(latents))
+
+    def layout_of(self, codes: Tensor) -> Tensor:
+        """As `layout`, of clips' codes (B, codes)."""
         width = self.config.token_dim
-        return self.codes(latents)[:, :width] * (self.clip_scale[:width] / self.clip_scale[0])
+        return codes[:, :width] * (self.clip_scale[:width] / self.clip_scale[0])
+
+
+def most_typical(drawn: Tensor) -> Tensor:
+    """Which (B,) of N drawings (B, N, K) lies where they are densest (a Gaussian kernel).
+
+    One drawing shows what may have been; the densest place shows what most probably was.
+    """
+    count = drawn.shape[1]
+    if count < 3:  # of two, neither is denser
+        return torch.zeros(len(drawn), dtype=torch.int64, device=drawn.device)
+    distances = torch.cdist(drawn, drawn)
+    first, second = torch.triu_indices(count, count, 1)
+    width = distances[:, first, second].quantile(NEAR, dim=1).clamp_min(1e-9)
+    return (-((distances / width[:, None, None]) ** 2)).exp().sum(2).argmax(1)
 
 
 class SketchedConv(nn.Conv2d):

@@ -79,7 +79,7 @@ class FMRIEncoder(nn.Module):
         if not self.config.readout_rank:
             return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
         tokens, weights = self.readout(x, self.readout.read(self.patches(bold)) if said is None else said)
-        return tokens, [*maps, AttentionTensors(rearrange(weights, "n a p -> n a 1 p"), None)] if attention else maps
+        return tokens, [*maps, AttentionTensors(weights, None)] if attention else maps
 
     def patches(self, bold: Tensor) -> Tensor:
         """Windows (B, T, V) cut into patches, (B, T, P, patch)."""

@@ -106,24 +106,30 @@ class AttentionReadOut(nn.Module):
         nn.init.zeros_(self.keys.bias)
         self.correction.start()
 
+    def scramble(self) -> None:
+        """Random codes, keys and corrections, for an encoder that knows nothing: without codes it would say nothing."""
+        nn.init.normal_(self.codes, std=self.codes[..., 0].numel() ** -0.5)
+        nn.init.normal_(self.keys.weight, std=0.02)
+        nn.init.xavier_uniform_(self.correction.fc3.weight)
+
     def read(self, patches: Tensor, codes: Tensor | None = None) -> Tensor:
         """What each patch says, (B, T, P, R), of voxels (B, T, P, patch), by `codes` or its own."""
         codes = self.codes if codes is None else codes
         return einsum(patches, codes.to(patches), "b t p k, t p k r -> b t p r")
 
     def weights(self, features: Tensor) -> Tensor:
-        """The softmax over patches of each head, (B T, A, P)."""
-        return rearrange(self.keys(features), "n p a -> n a p").softmax(dim=-1)
+        """The softmax over patches of each head's one question, (B T, A, 1, P)."""
+        return rearrange(self.keys(features), "n p a -> n a 1 p").softmax(dim=-1)
 
     def forward(self, features: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B T, P, D), what patches say (B, T, P, R) -> tokens (B, S, token_dim), softmax (B T, A, P)."""
+        """Features (B T, P, D), what patches say (B, T, P, R) -> tokens (B, S, token_dim), softmax (B T, A, 1, P)."""
         code, weights = self.gather(features, said)
         return self.tokens(self.correction(code)), weights
 
     def gather(self, features: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """The code (B, R) that the attention gathers, and its softmax (B T, A, P)."""
+        """The code (B, R) that the attention gathers, and its softmax (B T, A, 1, P)."""
         weights = self.weights(features)
-        shares = rearrange(weights, "(b t) a p -> b t a p", b=said.shape[0]) * said.shape[2]
+        shares = rearrange(weights, "(b t) a 1 p -> b t a p", b=said.shape[0]) * said.shape[2]
         parts = rearrange(said, "b t p (a r) -> b t p a r", a=self.heads)
         return rearrange(einsum(shares, parts, "b t a p, b t p a r -> b a r"), "b a r -> b (a r)"), weights
 

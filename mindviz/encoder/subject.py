@@ -107,7 +107,10 @@ def read_encoder(folder: Path, subject: str, stage: str = "full") -> FMRIEncoder
         config = read_config(encoder_folder(folder, subject), EncoderConfig)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return FMRIEncoder(config)
+            encoder = FMRIEncoder(config)
+            if config.readout_rank:
+                encoder.readout.scramble()
+            return encoder
     home = encoder_folder(folder, subject, stage)
     config = read_config(home, EncoderConfig)
     encoder = empty(lambda: FMRIEncoder(config))

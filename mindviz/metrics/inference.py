@@ -95,13 +95,25 @@ def bootstrap_interval(
             f"one value and one shot per clip, a level between 0 and 1 and num of at least 1 are expected, found "
             f"{values.shape}, {shots.shape}, {level} and {num}"
         )
-    _check(values, shots)
-    _, members = np.unique(shots, return_inverse=True)
-    sums, counts = np.bincount(members, weights=values), np.bincount(members)
-    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=num)
-    means = (draws @ sums) / (draws @ counts)
+    means = shot_means(values[:, None], shots, num, seed)[:, 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def shot_means(values: np.ndarray, shots: np.ndarray, num: int, seed: int = 0) -> np.ndarray:
+    """Means (num, K) of `values` (N, K) over the clips of shots that are drawn `num` times with replacement."""
+    values, shots = np.asarray(values, dtype=np.float64), np.asarray(shots)
+    if values.ndim != 2 or shots.shape != values.shape[:1] or num < 1:
+        raise MindvizError(
+            f"values (N, K), one shot for each of N clips and num of at least 1 are expected, found {values.shape}, "
+            f"{shots.shape} and {num}"
+        )
+    _check(values, shots)
+    _, members = np.unique(shots, return_inverse=True)
+    sums = np.stack([np.bincount(members, weights=column) for column in values.T], axis=1)
+    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=num)
+    means: np.ndarray = (draws @ sums) / (draws @ np.bincount(members))[:, None]
+    return means
 
 
 def _check(values: np.ndarray, shots: np.ndarray) -> None:

@@ -59,8 +59,9 @@ STAGES = StagesRecipe(
     inflate_loop=LOOP,
     sketch=SketchConfig(words=6, token_dim=8, rank=6, codes=8, channels=2, hidden=8, depth=1, shape=(4, 6, 16, 16)),
     sketch_loop=LOOP,
-    heard_loop=LOOP,
+    sketch_polish=LOOP,
     sketched_loop=LOOP,
+    painting_loop=LOOP,
     cotrain_loops=(LOOP,),
 )
 FOUNDATION = FoundationRecipe(

@@ -9,54 +9,35 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from sketched import ENCODER, SKETCH, generator, make_fit, make_latents, make_scans
 
 from mindviz.checkpoint import config_from_dict, load_module, read_config, save_module
 from mindviz.diffusion import Sketch, SketchConfig, UNetConfig, VideoUNet, build_unet2d
-from mindviz.encoder import EncoderConfig, FMRIEncoder, SubjectData
+from mindviz.diffusion.sketch import most_typical
+from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.readout import Correction, FactorMemory
 from mindviz.types import MindvizError, SamplingSettings
-from training.correct import CorrectConfig, CorrectTask, Telling
+from training.correct import CorrectConfig, CorrectTask
 from training.cotrain import CotrainTask
 from training.crossfit import CrossFitted, half_of, unseen_tokens
 from training.inflate import TuneTask, smudged
 from training.latents import LatentCorpus
 from training.recipes import DEMO_FOUNDATION
-from training.ridge import RidgeFit, beside, caption_targets, fit_ridge, set_read_out
+from training.ridge import RidgeFit, fit_ridge, set_read_out
 from training.scans import TrainingScans
 from training.sketch import SketchTask, begin_sketch
 
-SKETCH = SketchConfig(words=4, token_dim=8, rank=8, codes=12, channels=2, hidden=32, depth=2, shape=(4, 6, 8, 8))
-ENCODER = EncoderConfig(
-    num_voxels=40, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_tokens=5, token_dim=8,
-    patch_embedding="per_patch", readout_rank=6, readout_hidden=8, readout_dropout=0.0, layout_rank=2, memory_heads=3,
-    memory_slots=2, memory_sharpness=2.0,
-)  # fmt: skip
 SCHEDULER = DEMO_FOUNDATION.scheduler
-
-
-def _generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
 def latents() -> LatentCorpus:
-    """Films of 40 random frames, a caption for each ten."""
-    g = _generator()
-    return LatentCorpus(
-        latents=torch.randn(160, 4, 8, 8, generator=g),
-        caption_index=torch.arange(160) // 10,
-        tokens=torch.randn(16, 4, 8, generator=g),
-        empty_tokens=torch.zeros(4, 8),
-        clip_starts=torch.tensor([s for c in range(16) for s in range(10 * c, 10 * c + 5)]),
-        scale=1.0,
-    )
+    return make_latents()
 
 
 @pytest.fixture(scope="module")
 def scans() -> TrainingScans:
-    windows = torch.randn(24, 2, 40, generator=_generator(1))
-    data = SubjectData(np.zeros(40), np.ones(40), windows.mean(0).numpy(), np.arange(40))
-    return TrainingScans("1", windows, torch.arange(24) * 6, 6, data)
+    return make_scans()
 
 
 @pytest.fixture
@@ -66,15 +47,7 @@ def sketch(latents: LatentCorpus) -> Sketch:
 
 @pytest.fixture(scope="module")
 def fit(scans: TrainingScans, latents: LatentCorpus) -> RidgeFit:
-    """Codes of captions and, beside them, of the layout."""
-    return _fit(scans, latents)[0]
-
-
-def _fit(scans: TrainingScans, latents: LatentCorpus) -> tuple[RidgeFit, torch.Tensor]:
-    captions = caption_targets(scans, latents.tokens, latents.caption_index)
-    layout = begin_sketch(SKETCH, latents).layout(latents.clips(scans.first_frame))[:, None]
-    both = beside(fit_ridge(scans.windows, captions, 4), fit_ridge(scans.windows, layout, 2))
-    return both, torch.cat([captions, layout], 1)
+    return make_fit(scans, latents)[0]
 
 
 # ---------------------------------------------------------------------- the sketch
@@ -86,7 +59,7 @@ def test_codes_are_the_principal_components_of_clips(sketch: Sketch, latents: La
     wanted = flat.mean(0) + (flat - flat.mean(0)) @ directions[:12].T @ directions[:12]
     codes = sketch.codes(latents.clips(latents.clip_starts))
     kept = sketch.clip(codes).flatten(1).numpy()
-    assert ((flat - kept) ** 2).sum() < 1.03 * ((flat - wanted) ** 2).sum()  # the randomized one is nearly as good
+    assert ((flat - kept) ** 2).sum() < 1.05 * ((flat - wanted) ** 2).sum()  # the randomized one is nearly as good
     assert codes.var(0).mean() == pytest.approx(1, rel=0.05)
     torch.testing.assert_close(sketch.codes(sketch.clip(codes)), codes, atol=1e-3, rtol=1e-3)
 
@@ -101,10 +74,10 @@ def test_a_drawing_of_a_known_answer(sketch: Sketch) -> None:
     """A network that always tells the same codes draws these, whatever the noise; guidance goes beyond them."""
     tokens, negative = torch.randn(2, 4, 8), torch.zeros(1, 4, 8)
     told, other = torch.randn(12), torch.randn(12)
-    asked = sketch.condition(tokens)
+    asked = sketch.condition(tokens.repeat_interleave(3, 0))
     sketch.clean = lambda x, angle, c: (told if torch.equal(c, asked) else other).expand(len(x), -1)  # type: ignore[method-assign]
     for scale in (1.0, 3.0):
-        drawn = sketch.draw(tokens, negative, scale, torch.randn(2, 12), num_inference_steps=4)
+        drawn = sketch.draw(tokens, negative, scale, torch.randn(2, 3, 12), num_inference_steps=4)
         expected = sketch.clip((other + scale * (told - other))[None]).expand(2, -1, -1, -1, -1)
         torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
@@ -127,26 +100,38 @@ def test_it_learns_to_draw_what_captions_say(latents: LatentCorpus) -> None:
         clip_starts=torch.cat([torch.arange(34), torch.arange(40, 74)]),
     )  # fmt: skip
     sketch = begin_sketch(SKETCH, corpus)
-    task, g = SketchTask(sketch, corpus), _generator()
+    task, g = SketchTask(sketch, corpus), generator()
     optimizer = torch.optim.Adam(sketch.parameters(), 3e-3)
     for _ in range(300):
         loss = task.loss(sketch, torch.randint(len(task), (32,), generator=g), g)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    drawn = sketch.draw(corpus.tokens, corpus.empty_tokens[None], 1.0, torch.randn(2, 12, generator=g))
+    drawn = sketch.draw(corpus.tokens, corpus.empty_tokens[None], 1.0, torch.randn(2, 4, 12, generator=g))
     true = corpus.clips(torch.tensor([0, 40]))[:, :2]
     distances = torch.cdist(drawn.flatten(1), true.flatten(1))
     assert (distances.argmin(1) == torch.tensor([0, 1])).all()
     assert distances.diagonal().max() < 0.3 * distances[0, 1]
 
 
-def test_windows_are_half_of_what_it_learns_from(sketch: Sketch, latents: LatentCorpus, scans: TrainingScans) -> None:
-    heard = (torch.randn(24, 5, 8), torch.zeros(5, 8), scans.first_frame)
-    task = SketchTask(sketch, latents, [heard])
-    loss, figures = task.loss(sketch, torch.arange(8), _generator())
-    assert loss.item() == pytest.approx((figures["captions"] + figures["windows"]) / 2)
-    assert task.description()["heard"] != SketchTask(sketch, latents).description()["heard"]
+def test_the_most_typical_drawing_lies_in_the_larger_cluster() -> None:
+    g = generator()
+    many, few = 3 + 0.1 * torch.randn(7, 5, generator=g), -3 + 0.1 * torch.randn(4, 5, generator=g)
+    drawn = torch.stack([torch.cat([few, many]), torch.cat([many, few])])
+    chosen = most_typical(drawn)
+    assert chosen[0] >= 4 and chosen[1] < 7
+    assert most_typical(drawn[:, :1]).tolist() == [0, 0]
+    for count in (3, 4):  # the first lies apart from all others
+        apart = torch.cat([torch.full((1, 1, 5), 9.0), torch.randn(1, count - 1, 5, generator=g)], 1)
+        assert most_typical(apart).item() > 0
+
+
+def test_of_many_drawings_one_is_kept(sketch: Sketch) -> None:
+    tokens, negative, noise = torch.randn(2, 4, 8), torch.zeros(1, 4, 8), torch.randn(2, 6, 12)
+    each = torch.stack([sketch.draw(tokens, negative, 2.0, noise[:, i : i + 1]) for i in range(6)], 1)
+    kept = sketch.draw(tokens, negative, 2.0, noise)
+    same = torch.isclose(each, kept[:, None], atol=1e-4).flatten(2).all(2)
+    assert same.any(1).all()
 
 
 @pytest.mark.parametrize("changes", [{"codes": 4}, {"channels": 5}, {"depth": 0}])
@@ -182,13 +167,13 @@ def test_only_the_new_way_in_is_trained_beside_attention(plain: VideoUNet, sketc
     trained = {name for name, p in task.module.named_parameters() if p.requires_grad}
     assert {"conv_in.sketch.weight", "conv_in.sketch.bias"} <= trained
     assert not any(name.startswith("sketch.") for name in trained) and "conv_in.weight" not in trained
-    task.loss(task.module, torch.arange(4), _generator())[0].backward()
+    task.loss(task.module, torch.arange(4), generator())[0].backward()
     assert task.module.conv_in.sketch.weight.grad.abs().max() > 0
 
 
 def test_smudges_are_noise_on_codes(sketch: Sketch, latents: LatentCorpus) -> None:
     clips = latents.clips(latents.clip_starts[:64])
-    (drawn,) = smudged(sketch, clips, _generator())
+    (drawn,) = smudged(sketch, clips, generator())
     rest = (sketch.codes(torch.cat([drawn, clips[:, 2:]], 1)) - sketch.codes(clips)).std(1)
     assert rest.max() < 0.5 * 2 and rest.min() < 0.1  # levels from none to half
 
@@ -219,7 +204,7 @@ def test_a_memory_recalls_pairs_that_never_met() -> None:
     first, second = torch.randn(8, 12), torch.randn(8, 12)
     clean = torch.stack([first[i] + second[j] for i in range(8) for j in range(8) if i != j])
     unseen = first + second
-    memory, g = FactorMemory(12, heads=12, slots=4), _generator()
+    memory, g = FactorMemory(12, heads=12, slots=4), generator()
     memory.start(g)
     optimizer = torch.optim.Adam(memory.parameters(), 3e-3)
     for _ in range(1000):
@@ -256,33 +241,24 @@ def test_the_layout_goes_around_the_memory() -> None:
 
 
 def test_two_fits_side_by_side_speak_of_their_own_tokens(scans: TrainingScans, latents: LatentCorpus) -> None:
-    both, wanted = _fit(scans, latents)
+    both, wanted = make_fit(scans, latents)
     assert both.out.shape == (40, 6) and not both.out[:32, 4:].any() and not both.out[32:, :4].any()
     alone = fit_ridge(scans.windows, wanted[:, :4], 4).windows_to_tokens(scans.windows, (4, 8))
     torch.testing.assert_close(both.windows_to_tokens(scans.windows, (5, 8))[:, :4], alone, atol=1e-4, rtol=1e-4)
-
-
-def test_a_telling_has_the_moments_of_the_codes() -> None:
-    g = _generator()
-    wanted, into = torch.randn(4000, 3, generator=g), torch.randn(3, 3, generator=g)
-    codes = wanted @ into + torch.randn(4000, 3, generator=g) @ torch.tensor([[1.0, 0, 0], [0.5, 1, 0], [0, 0, 0.1]])
-    told = Telling.of(codes, wanted)(wanted, g)
-    torch.testing.assert_close(told.T @ told / 4000, codes.T @ codes / 4000, atol=0.2, rtol=0.1)
-    torch.testing.assert_close(wanted.T @ told / 4000, wanted.T @ codes / 4000, atol=0.1, rtol=0.1)
 
 
 def test_the_correction_learns_and_halves_do_not_know_their_windows(
     scans: TrainingScans, latents: LatentCorpus, fit: RidgeFit
 ) -> None:
     torch.manual_seed(0)
-    wanted, half = _fit(scans, latents)[1], half_of(fit.fold, len(fit.fold_into))
+    wanted, half = make_fit(scans, latents)[1], half_of(fit.fold, len(fit.fold_into))
     assert half.tolist() == [0] * 12 + [1] * 12
     states, begun = [], []
     for i in range(2):
         rows = torch.nonzero(half != i)[:, 0]
         task = CorrectTask(ENCODER, fit, wanted, CorrectConfig(whitening=1.0), latents.tokens, rows)
         assert len(task) == 12
-        optimizer, g = torch.optim.Adam(task.module.parameters(), 3e-3), _generator()
+        optimizer, g = torch.optim.Adam(task.module.parameters(), 3e-3), generator()
         for _ in range(60):
             loss = task.loss(task.module, torch.randint(12, (16,), generator=g), g)[0]
             begun.append(loss.item())
@@ -315,7 +291,7 @@ def test_co_training_with_sketches_and_captions(
         task = CotrainTask(
             {"1": encoder}, plain.sketched(sketch), {"1": scans}, latents, SCHEDULER, {"1": fit}, caption_rate=rate
         )
-        loss, figures = task.loss(task.module, torch.arange(4), _generator())
+        loss, figures = task.loss(task.module, torch.arange(4), generator())
         loss.backward()
         seen.append(figures["tokens"])
         assert task.module.unet.conv_in.sketch.weight.grad.abs().max() > 0

@@ -1,0 +1,142 @@
+"""Maps and parcellations in CIFTI-2: `*.dscalar.nii` and `*.dlabel.nii` of the cortex of fsLR-32k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from mindviz.brain import meshes
+from mindviz.brain.projection import from_cortex, to_cortex
+from mindviz.types import MindvizError, SurfaceMap
+
+MESH = "fsLR-32k"
+_STRUCTURES = ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")
+
+
+def write_dscalar(surface_map: SurfaceMap, path: Path | str) -> Path:
+    """Write a map as ``*.dscalar.nii``: one row of 59,412 cortical grayordinates, NaN where the map has no value.
+
+    Raises
+    ------
+    MindvizError
+        For a map on another mesh, or a name that does not end so.
+    """
+    import nibabel as nib
+
+    from mindviz.checkpoint import atomic_file  # here, because it imports torch
+
+    path = Path(path)
+    if surface_map.mesh != MESH:
+        raise MindvizError(f"{path}: CIFTI needs a map on {MESH}, found one on {surface_map.mesh}")
+    if not path.name.endswith(".dscalar.nii"):
+        raise MindvizError(f"{path}: expected a name that ends in .dscalar.nii")
+    values = to_cortex(surface_map).astype(np.float32)[None]
+    count = meshes.hemisphere_vertices(MESH)
+    axes = [
+        nib.cifti2.BrainModelAxis.from_surface(vertices, count, name)
+        for vertices, name in zip(meshes.cortex_index(MESH), _STRUCTURES, strict=True)
+    ]
+    scalar = nib.cifti2.ScalarAxis([surface_map.label or "map"])
+    image = nib.Cifti2Image(values, (scalar, axes[0] + axes[1]))
+    image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as aside:
+        Path(aside).write_bytes(image.to_bytes())
+    return path
+
+
+def load_dscalar(path: Path | str, row: int = 0) -> SurfaceMap:
+    """Read a row of a ``*.dscalar.nii``; vertices that it leaves out are NaN. Errors as `load_dlabel`."""
+    values, names, _ = _read(Path(path), "ScalarAxis", row)
+    return from_cortex(values, MESH, names)
+
+
+def load_dlabel(path: Path | str, row: int = 0) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """Read a row of a ``*.dlabel.nii``.
+
+    Returns
+    -------
+    labels : ndarray, shape (59412,), int64
+        Keys as in the file; 0, no label, for vertices that it leaves out.
+    names : tuple of str, by key; ``""`` for 0 and for a key that the table lacks.
+    colors : ndarray, shape (len(names), 3), float32, 0..1.
+
+    Raises
+    ------
+    MindvizError
+        Missing, unreadable, of another kind, of another mesh, or without such a row.
+    """
+    values, _, table = _read(Path(path), "LabelAxis", row)
+    values = np.nan_to_num(values)
+    labels = values.astype(np.int64)
+    if (labels != values).any():
+        raise MindvizError(f"{path}: expected whole numbers as label keys, found {values[labels != values][0]:g}")
+    keys = [*table, int(labels.min(initial=0)), int(labels.max(initial=0))]
+    size = max(keys) + 1
+    if min(keys) < 0 or size > meshes.num_vertices(MESH):
+        raise MindvizError(f"{path}: expected label keys from 0, found {min(keys)} to {max(keys)}")
+    colors = np.full((size, 3), 0.5, dtype=np.float32)
+    names = [""] * size
+    for key, (name, rgba) in table.items():
+        names[key], colors[key] = ("" if key == 0 else name), rgba[:3]
+    return labels, tuple(names), colors
+
+
+def _read(path: Path, kind: str, row: int) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
+    """Values by cortical index (59412,), NaN where the file has none; the row's name; its label table."""
+    import nibabel as nib
+
+    if not path.is_file():
+        raise MindvizError(f"{path}: expected a CIFTI file, found nothing")
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.Cifti2Image):
+            raise MindvizError(f"{path}: expected a CIFTI file, found {type(image).__name__}")
+        rows, models = image.header.get_axis(0), image.header.get_axis(1)
+        if type(rows).__name__ != kind or not isinstance(models, nib.cifti2.BrainModelAxis):
+            raise MindvizError(
+                f"{path}: expected a {kind} and brain models, found {type(rows).__name__} and {type(models).__name__}"
+            )
+        if not 0 <= row < len(rows):
+            raise MindvizError(f"{path}: expected a row from 0 to {len(rows) - 1}, found {row}")
+        stored = np.asarray(image.dataobj[row], dtype=np.float32).ravel()
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        nib.cifti2.Cifti2HeaderError,
+        expat.ExpatError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
+        if isinstance(error, MindvizError):
+            raise
+        raise MindvizError(f"{path}: expected a CIFTI file, found what does not read ({error})") from error
+    table = rows.label[row] if kind == "LabelAxis" else {}
+    return _by_cortex(path, models, stored), str(rows.name[row]), table
+
+
+def _by_cortex(path: Path, models: object, stored: np.ndarray) -> np.ndarray:
+    """Values of the brain models' cortex by cortical index."""
+    import nibabel as nib
+
+    assert isinstance(models, nib.cifti2.BrainModelAxis)
+    left, right = meshes.cortex_index(MESH)
+    values, offset = np.full(meshes.num_vertices(MESH), np.nan, dtype=np.float32), 0
+    for name, wanted in zip(_STRUCTURES, (left, right), strict=True):
+        columns = np.flatnonzero(models.name == name)
+        found = models.nvertices.get(name)
+        if found is not None and found != meshes.hemisphere_vertices(MESH):
+            raise MindvizError(
+                f"{path}: expected {meshes.hemisphere_vertices(MESH)} vertices of {name} ({MESH}), found {found}"
+            )
+        place = np.full(meshes.hemisphere_vertices(MESH), -1)
+        place[wanted] = np.arange(len(wanted)) + offset
+        to = place[models.vertex[columns]]
+        values[to[to >= 0]] = stored[columns[to >= 0]]
+        offset += len(wanted)
+    if np.isnan(values).all():
+        raise MindvizError(f"{path}: expected values on the cortex, found none")
+    return values

@@ -1,0 +1,143 @@
+"""A map on the cortex in numbers: by network or area, and against a truth that is known.
+
+The voxels that a decoder gets are chosen (most are visual), so how much of a map lies in a network says little; what
+counts is how much more lies there than such voxels do: its enrichment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from mindviz.brain.parcellations import Parcellation
+from mindviz.metrics.inference import shot_means
+from mindviz.types import MindvizError
+
+
+@dataclass(frozen=True)
+class ParcelSummary:
+    """Maps of N clips by parcel; G parcels hold at least one voxel. Intervals are low and high, (G, 2).
+
+    Attributes
+    ----------
+    names : of the G parcels.
+    counts : (G,), voxels in each.
+    mean : (G,), of the map over the parcel's voxels, mean over clips.
+    share : (G,), of the sum of the map over all parcels.
+    enrichment : (G,), share over the share of voxels; 1 is what a uniform map has.
+    """
+
+    names: tuple[str, ...]
+    counts: np.ndarray
+    mean: np.ndarray
+    mean_interval: np.ndarray
+    share: np.ndarray
+    share_interval: np.ndarray
+    enrichment: np.ndarray
+    enrichment_interval: np.ndarray
+
+
+def parcel_summary(
+    maps: np.ndarray,
+    vertices: np.ndarray,
+    parcels: Parcellation,
+    shots: np.ndarray,
+    level: float = 0.95,
+    num: int = 2000,
+    seed: int = 0,
+) -> ParcelSummary:
+    """Sum maps up by parcel, with bootstrap intervals over shots.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (N, V)
+        Of N clips; none below 0 (magnitudes, or attention).
+    vertices : ndarray, shape (V,)
+        The cortical index of each voxel.
+    shots : ndarray, shape (N,)
+        The shot of each clip; whole shots are drawn with replacement.
+
+    Raises
+    ------
+    MindvizError
+        For maps that do not fit, are negative, or hold nothing in any parcel.
+    """
+    maps, vertices = np.asarray(maps, dtype=np.float64), np.asarray(vertices)
+    if not 0 < level < 1:
+        raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
+    if vertices.size == 0 or vertices.min() < 0 or vertices.max() >= len(parcels.labels):
+        raise MindvizError(f"voxels are expected among the {len(parcels.labels)} vertices of {parcels.mesh}")
+    if maps.ndim != 2 or maps.shape[1:] != vertices.shape:
+        raise MindvizError(f"one value for each of {vertices.size} voxels is expected, found maps {maps.shape}")
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise MindvizError("maps to sum up by parcel must be finite and not below 0; take magnitudes first")
+    labels = parcels.labels[vertices]
+    counts = np.bincount(labels, minlength=len(parcels.names))
+    held = np.flatnonzero(counts[1:]) + 1
+    if not held.size:
+        raise MindvizError(f"parcellation {parcels.name}: expected a parcel with a voxel, found none")
+    member = (labels[:, None] == held).astype(np.float64)
+    sums = maps @ member  # (N, G)
+    if not (sums.sum(axis=1) > 0).all():
+        raise MindvizError("expected maps with some value in a parcel, found one of zeros only")
+    share_of_voxels = counts[held] / counts[held].sum()
+
+    def shares(totals: np.ndarray) -> np.ndarray:
+        return totals / totals.sum(axis=-1, keepdims=True)
+
+    draws = shot_means(sums, shots, num, seed)  # (num, G)
+    average, bounds = sums.mean(axis=0), [(1 - level) / 2, (1 + level) / 2]
+
+    def interval(values: np.ndarray) -> np.ndarray:
+        return np.quantile(values, bounds, axis=0).T
+
+    return ParcelSummary(
+        names=tuple(parcels.names[i] for i in held),
+        counts=counts[held],
+        mean=average / counts[held],
+        mean_interval=interval(draws / counts[held]),
+        share=shares(average),
+        share_interval=interval(shares(draws)),
+        enrichment=shares(average) / share_of_voxels,
+        enrichment_interval=interval(shares(draws) / share_of_voxels),
+    )
+
+
+@dataclass(frozen=True)
+class TruthScore:
+    """How a map agrees with a planted truth.
+
+    `auroc`: how often a voxel that answers to what is seen lies above one that does not (0.5 is chance); NaN where the
+    voxels are all of one kind. `rho`: Spearman's correlation with the ceiling, over all voxels (0 where nothing is
+    answered to); `rho_within`: over those that answer alone. NaN for a constant map.
+    """
+
+    auroc: float
+    rho: float
+    rho_within: float
+
+
+def truth_score(values: np.ndarray, answers: np.ndarray, ceiling: np.ndarray) -> TruthScore:
+    """Score a map (V,) against the voxels that answer to what is seen (V,), bool, and each one's noise ceiling (V,)."""
+    values, answers, ceiling = np.asarray(values, np.float64), np.asarray(answers), np.asarray(ceiling, np.float64)
+    if values.ndim != 1 or answers.shape != values.shape or ceiling.shape != values.shape or answers.dtype != bool:
+        raise MindvizError(
+            f"a map, which voxels answer (bool) and their ceilings must have one shape (V,), found {values.shape}, "
+            f"{answers.shape} {answers.dtype} and {ceiling.shape}"
+        )
+    if not (np.isfinite(values).all() and np.isfinite(ceiling).all()):
+        raise MindvizError("a map and its truth must be finite, found NaN or infinity")
+    mixed = answers.any() and not answers.all()
+    auroc = float(roc_auc_score(answers, values)) if mixed else float("nan")
+    return TruthScore(
+        auroc, _spearman(values, np.where(answers, ceiling, 0.0)), _spearman(values[answers], ceiling[answers])
+    )
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)

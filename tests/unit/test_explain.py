@@ -1,0 +1,166 @@
+"""Every method on the tiny checkpoint, against the functions below it and against what lesions do by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mindviz.brain.attribution import attention_received, attention_rollout
+from mindviz.brain.importance import integrated_gradients
+from mindviz.data import Dataset
+from mindviz.decoder import Decoder
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder.subject import read_encoder, write_encoder
+from mindviz.explain import METHODS, Explainer, shuffled_scans
+from mindviz.types import MindvizError, Window
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_dataset: Path) -> Dataset:
+    return Dataset.open(tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def explainer(tiny_dataset: Path, tiny_checkpoint: Path) -> Explainer:
+    return Explainer(Decoder.load(tiny_checkpoint), "1")
+
+
+@pytest.fixture(scope="module")
+def windows(dataset: Dataset) -> list[Window]:
+    return [dataset.window("1", "test1", i) for i in range(5)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_has_a_value_for_every_voxel(explainer: Explainer, windows: list[Window], method: str) -> None:
+    done: list[int] = []
+    maps = explainer.maps(windows, method, progress=lambda n, total: done.append(total - n))
+    assert maps.shape == (5, len(explainer.data.vertices)) and maps.dtype == np.float32
+    assert np.isfinite(maps).all() and (maps >= 0).all() and np.ptp(maps) > 0
+    assert done[-1] == 0
+    single = explainer.map(windows[2], method)
+    np.testing.assert_allclose(single.values, maps[2], atol=1e-5)
+    assert (single.method, single.stage) == (method, "full")
+
+
+@pytest.mark.parametrize("method", ["received", "rollout"])
+def test_attention_is_that_of_the_decoder(explainer: Explainer, windows: list[Window], method: str) -> None:
+    attention = explainer.decoder.encode(windows[1]).attention
+    expected = attention_received(attention, 1, 0) if method == "received" else attention_rollout(attention)
+    found = explainer.by_scan(windows, method, layer=1, head=0) if method == "received" else explainer.by_scan(
+        windows, method
+    )  # fmt: skip
+    patch = explainer.patches()
+    np.testing.assert_allclose(found[1][:, patch >= 0], expected[:, patch[patch >= 0]], atol=1e-5)
+
+
+def test_integrated_gradients_add_up(explainer: Explainer, windows: list[Window]) -> None:
+    found = explainer.by_scan(windows, "integrated_gradients")
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=0.05)
+    np.testing.assert_allclose(
+        explainer.maps(windows, "integrated_gradients"), np.abs(found).sum(axis=1), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_a_lesion_by_hand(explainer: Explainer, windows: list[Window]) -> None:
+    """The mean scan stands in for an area's voxels; the tokens of that are what the effect holds."""
+    groups, names = explainer.areas()
+    assert groups.max() == len(names) - 1 and len(set(names)) == len(names)
+    candidates = torch.randn(4, *explainer.decoder.encode(windows[0]).tokens.shape).numpy()
+    effect = explainer.lesion_effects(windows[0], groups, candidates, own=2)
+    bold = explainer.tensors(windows[:1])
+    lost = torch.where(torch.from_numpy(groups == 3), explainer.baseline, bold)
+    with torch.no_grad():
+        after, before = explainer.encoder(lost)[0], explainer.encoder(bold)[0]
+        far = explainer.encoder(explainer.baseline[None])[0] - before
+    np.testing.assert_allclose(effect.tokens[3], after.numpy(), atol=1e-5)
+    assert effect.moved[3] == pytest.approx(float((after - before).norm() / far.norm()), rel=1e-4)
+    middle = candidates.mean(0)
+
+    def rank(tokens: np.ndarray) -> int:
+        said = (tokens - middle).ravel()
+        scores = [said @ (c - middle).ravel() / np.linalg.norm(c - middle) for c in candidates]
+        return 1 + sum(score > scores[2] for score in scores)
+
+    assert effect.rank == rank(before.numpy()) and effect.ranks[3] == rank(after.numpy())
+    by_area = explainer.maps(windows[:1], "lesion_area")[0]
+    np.testing.assert_allclose(by_area[groups == 3], effect.moved[3], rtol=1e-4)
+
+
+def test_patches_hold_the_voxels_that_the_encoder_takes_together(explainer: Explainer) -> None:
+    patches = explainer.patches()
+    sizes = np.bincount(patches[patches >= 0])
+    assert (sizes[:-1] == explainer.config.patch_size).all() and (np.diff(patches[patches >= 0]) >= 0).all()
+
+
+def test_shuffled_scans_keep_each_voxels_values_and_nothing_else(windows: list[Window]) -> None:
+    mixed = shuffled_scans(windows, seed=1)
+    before, after = (np.stack([w.bold for w in ws]) for ws in (windows, mixed))
+    np.testing.assert_array_equal(np.sort(after, axis=0), np.sort(before, axis=0))
+    assert not (after == before).all(axis=1).any()  # no voxel keeps its own
+    np.testing.assert_array_equal(after, np.stack([w.bold for w in shuffled_scans(windows, seed=1)]))
+    assert not np.array_equal(after, np.stack([w.bold for w in shuffled_scans(windows, seed=2)]))
+
+
+def test_controls(explainer: Explainer, windows: list[Window]) -> None:
+    voxels = len(explainer.data.vertices)
+    own = explainer.maps(windows, "integrated_gradients").mean(axis=0)
+    uniform = explainer.control("uniform", windows, "integrated_gradients")
+    assert np.ptp(uniform) == 0 and uniform[0] == pytest.approx(own.mean(), rel=1e-5)
+    untrained = explainer.control("untrained", windows, "integrated_gradients")
+    other = Explainer(explainer.decoder, "1", "untrained").maps(windows, "integrated_gradients").mean(axis=0)
+    np.testing.assert_allclose(untrained, other, atol=1e-6)
+    shuffled = explainer.control("shuffled", windows, "integrated_gradients", seed=3)
+    expected = explainer.maps(shuffled_scans(windows, 3), "integrated_gradients").mean(axis=0)
+    np.testing.assert_allclose(shuffled, expected, atol=1e-6)
+    assert shuffled.shape == untrained.shape == (voxels,)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda e, w: e.maps(w, "saliency"), "a method needs to be one of received, .* found 'saliency'"),
+        (lambda e, w: e.maps(w, "rollout", layer=1), "Attention rollout has no layers and heads to choose, found 1"),
+        (lambda e, w: e.maps(w, "lesion_patch", head=1), "no layers and heads to choose"),
+        (lambda e, w: e.control("shuffled", [w[0], replace(w[1], run="other")]), "windows of one run .* found 2 runs"),
+        (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 1), r"found \(3, 4\)"),
+        (lambda e, w: e.maps([]), "expected at least one window, found none"),
+        (lambda e, w: e.maps(w, "received", layer=9), "layer needs to be"),
+        (lambda e, w: e.by_scan(w, "lesion_area"), "takes a group of voxels out of all scans"),
+        (
+            lambda e, w: e.control("noise", w),
+            "a control needs to be one of untrained, shuffled, uniform, found 'noise'",
+        ),
+        (lambda e, w: e.control("shuffled", w[:1]), "at least two windows"),
+        (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 2), "one of 2 candidates, found 2"),
+    ],
+)
+def test_what_cannot_be_asked(explainer: Explainer, windows: list[Window], ask, message: str) -> None:
+    with pytest.raises(MindvizError, match=message):
+        ask(explainer, windows)
+
+
+def test_windows_of_another_subject_are_refused(explainer: Explainer, dataset: Dataset) -> None:
+    with pytest.raises(MindvizError, match="windows of subject 1, found one of subject 2"):
+        explainer.maps([dataset.window("2", "test1", 0)])
+
+
+def test_an_untrained_read_out_says_something_else_of_every_window(tmp_path: Path) -> None:
+    """Without random codes it would say the same of all, and every map of it would be made of rounding errors."""
+    config = EncoderConfig(
+        num_voxels=40, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_tokens=5, token_dim=8, readout_rank=6,
+        readout_hidden=8, layout_rank=2, memory_heads=3, memory_slots=2,
+    )  # fmt: skip
+    write_encoder(tmp_path, "", FMRIEncoder(config))
+    untrained, again = (read_encoder(tmp_path, "", "untrained").eval() for _ in range(2))
+    windows, mean = torch.randn(6, 2, 40), torch.zeros(2, 40)
+    with torch.no_grad():
+        assert untrained(windows).std(0).mean() > 1e-3
+        assert torch.equal(untrained(windows), again(windows))
+    np.testing.assert_allclose(integrated_gradients(untrained, windows, mean, 64).sum((1, 2)), 1, atol=0.05)
+    blank = FMRIEncoder(config).eval()  # no codes
+    with pytest.raises(MindvizError, match="found one at the same place"):
+        integrated_gradients(blank, windows, mean)

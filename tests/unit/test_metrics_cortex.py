@@ -1,0 +1,92 @@
+"""Parcels and planted truths, against counts by hand and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mindviz.brain import parcellations
+from mindviz.metrics.cortex import parcel_summary, truth_score
+from mindviz.metrics.inference import bootstrap_interval
+from mindviz.types import MindvizError
+
+YEO = parcellations.load("yeo7")
+VISUAL, DEFAULT = (np.flatnonzero(YEO.labels == YEO.index(name))[:6] for name in ("Visual", "Default"))
+VERTICES = np.concatenate([VISUAL, DEFAULT[:2]])  # three quarters of the voxels are visual
+SHOTS = np.repeat(np.arange(5), 4)
+
+
+def _maps(visual: float, default: float, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).uniform(0.5, 1.5, (20, 8))
+    return noise * np.r_[np.full(6, visual), np.full(2, default)]
+
+
+def test_sums_shares_and_enrichment_by_hand() -> None:
+    maps = np.tile(np.r_[np.ones(6), 3.0, 3.0], (20, 1))
+    found = parcel_summary(maps, VERTICES, YEO, SHOTS)
+    assert found.names == ("Visual", "Default") and found.counts.tolist() == [6, 2]
+    np.testing.assert_allclose(found.mean, [1, 3])
+    np.testing.assert_allclose(found.share, [0.5, 0.5])
+    np.testing.assert_allclose(found.enrichment, [0.5 / 0.75, 0.5 / 0.25])
+    np.testing.assert_allclose(found.share_interval, [[0.5, 0.5], [0.5, 0.5]])  # all clips alike
+
+
+def test_a_uniform_map_is_enriched_nowhere() -> None:
+    found = parcel_summary(np.ones((20, 8)), VERTICES, YEO, SHOTS)
+    np.testing.assert_allclose(found.enrichment, 1)
+
+
+def test_intervals_are_those_of_the_bootstrap_over_shots() -> None:
+    maps = _maps(1, 2) * np.repeat([1, 2, 3, 4, 5], 4)[:, None]
+    found = parcel_summary(maps, VERTICES, YEO, SHOTS, num=500, seed=3)
+    expected = bootstrap_interval(maps[:, :6].mean(1), SHOTS, num=500, seed=3)
+    np.testing.assert_allclose(found.mean_interval[0], expected)
+    assert (found.enrichment_interval[:, 0] < found.enrichment).all()
+    assert (found.enrichment_interval[:, 1] > found.enrichment).all()
+
+
+def test_truth_by_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    answers, values, ceiling = rng.random(60) < 0.4, rng.random(60).round(1), rng.random(60)
+    pairs = [(values[i] > values[j]) + (values[i] == values[j]) / 2 for i in np.flatnonzero(answers)
+             for j in np.flatnonzero(~answers)]  # fmt: skip
+    found = truth_score(values, answers, ceiling)
+    assert found.auroc == pytest.approx(np.mean(pairs))
+    perfect = truth_score(np.where(answers, ceiling, -1), answers, ceiling)
+    assert perfect.auroc == 1 and perfect.rho == pytest.approx(1) and perfect.rho_within == pytest.approx(1)
+
+
+def test_what_cannot_be_scored_is_nan() -> None:
+    answers, ceiling = np.array([True, True, False]), np.array([0.5, 0.7, 0.2])
+    constant = truth_score(np.ones(3), answers, ceiling)
+    assert constant.auroc == 0.5 and np.isnan(constant.rho) and np.isnan(constant.rho_within)
+    assert np.isnan(truth_score(np.arange(3.0), np.ones(3, bool), ceiling).auroc)
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (np.ones((20, 7)), r"each of 8 voxels is expected, found maps \(20, 7\)"),
+        (-np.ones((20, 8)), "not below 0"),
+        (np.full((20, 8), np.nan), "must be finite"),
+        (np.zeros((20, 8)), "found one of zeros only"),
+    ],
+)
+def test_bad_maps_are_refused(maps: np.ndarray, message: str) -> None:
+    with pytest.raises(MindvizError, match=message):
+        parcel_summary(maps, VERTICES, YEO, SHOTS)
+
+
+def test_voxels_outside_every_parcel_are_refused() -> None:
+    outside = np.flatnonzero(YEO.labels == 0)[:8]
+    assert outside.size == 8
+    with pytest.raises(MindvizError, match="yeo7: expected a parcel with a voxel, found none"):
+        parcel_summary(np.ones((20, 8)), outside, YEO, SHOTS)
+
+
+@pytest.mark.parametrize("part", ["values", "answers", "ceiling"])
+def test_a_truth_that_does_not_fit_is_refused(part: str) -> None:
+    given = {"values": np.ones(4), "answers": np.ones(4, bool), "ceiling": np.ones(4)}
+    given[part] = given[part][:3]
+    with pytest.raises(MindvizError, match="must have one shape"):
+        truth_score(**given)
