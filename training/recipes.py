@@ -211,7 +211,7 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     shared_noise=0.5,
     caption_rate=0.5,
     frame_positions=True,
-    sampling=SamplingSettings(guidance_scale=1.5, shared_noise=0.5, sketch_guidance=1.5, sketch_draws=64),
+    sampling=SamplingSettings(guidance_scale=1.5, shared_noise=0.5, sketch_guidance=2.0, sketch_draws=32),
 )
 
 JUDGE_FILMS = 24

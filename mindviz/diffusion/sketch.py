@@ -23,7 +23,7 @@ from mindviz.types import MindvizError
 
 FREQUENCIES = 8
 """Sines and cosines that tell the network how noisy its codes are."""
-NEAR = 0.2
+NEAR = 0.175
 """This share of the distances between drawings is counted as near."""
 NARROWER = 4
 """What scales and shifts each layer (as FiLM does; Perez et al. 2018) is so many times narrower than the layers."""

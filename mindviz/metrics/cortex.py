@@ -66,14 +66,7 @@ def parcel_summary(
         For maps that do not fit, are negative, or hold nothing in any parcel.
     """
     maps, vertices = np.asarray(maps, dtype=np.float64), np.asarray(vertices)
-    if not 0 < level < 1:
-        raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
-    if vertices.size == 0 or vertices.min() < 0 or vertices.max() >= len(parcels.labels):
-        raise MindvizError(f"voxels are expected among the {len(parcels.labels)} vertices of {parcels.mesh}")
-    if maps.ndim != 2 or maps.shape[1:] != vertices.shape:
-        raise MindvizError(f"one value for each of {vertices.size} voxels is expected, found maps {maps.shape}")
-    if not np.isfinite(maps).all() or (maps < 0).any():
-        raise MindvizError("maps to sum up by parcel must be finite and not below 0; take magnitudes first")
+    _check(maps, vertices, parcels, level)
     labels = parcels.labels[vertices]
     counts = np.bincount(labels, minlength=len(parcels.names))
     held = np.flatnonzero(counts[1:]) + 1
@@ -104,6 +97,17 @@ def parcel_summary(
         enrichment=shares(average) / share_of_voxels,
         enrichment_interval=interval(shares(draws) / share_of_voxels),
     )
+
+
+def _check(maps: np.ndarray, vertices: np.ndarray, parcels: Parcellation, level: float) -> None:
+    if not 0 < level < 1:
+        raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
+    if vertices.size == 0 or vertices.min() < 0 or vertices.max() >= len(parcels.labels):
+        raise MindvizError(f"voxels are expected among the {len(parcels.labels)} vertices of {parcels.mesh}")
+    if maps.ndim != 2 or maps.shape[1:] != vertices.shape:
+        raise MindvizError(f"one value for each of {vertices.size} voxels is expected, found maps {maps.shape}")
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise MindvizError("maps to sum up by parcel must be finite and not below 0; take magnitudes first")
 
 
 @dataclass(frozen=True)
