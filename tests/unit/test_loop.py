@@ -23,6 +23,14 @@ from training.processes import gathered, local
 from training.run_folder import weights_fingerprint
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """A shell starts background jobs deaf to it; then `Interrupt` leaves it so, and these tests would test nothing."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> LineTask:
     """A run that nothing interrupted."""
