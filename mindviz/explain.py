@@ -41,16 +41,33 @@ class Method:
 
     name: str
     units: str
+    caution: str
     by_layer: bool = False
 
 
+_LOOKED = (
+    "Attention is not importance: it tells which patches of cortex the encoder mixed, "
+    "not which ones the video depends on."
+)
+_DEPENDS = (
+    "What the decoding of this scan depends on. That is not only what tells of the film: a decoder also listens to "
+    "voxels that share nothing but noise with those, to take it away."
+)
+
 METHODS: dict[str, Method] = {
-    "received": Method("Attention received", "1 = every patch alike", by_layer=True),
-    "rollout": Method("Attention rollout", "1 = every patch alike"),
-    "gradient_attention": Method("Attention weighted by its gradient", "1 = mean over patches"),
-    "integrated_gradients": Method("Integrated gradients", "share of the tokens' distance from the mean scan's"),
-    "lesion_patch": Method("Lesion of a patch", "how far the tokens move; 1 = to the mean scan's"),
-    "lesion_area": Method("Lesion of an area (HCP-MMP)", "how far the tokens move; 1 = to the mean scan's"),
+    "received": Method("Attention received", "1 = every patch alike", _LOOKED, by_layer=True),
+    "rollout": Method("Attention rollout", "1 = every patch alike", _LOOKED),
+    "gradient_attention": Method("Attention weighted by its gradient", "1 = mean over patches", _LOOKED),
+    "integrated_gradients": Method(
+        "Integrated gradients", "share of the tokens' distance from the mean scan's", _DEPENDS
+    ),
+    "lesion_patch": Method("Lesion of a patch", "how far the tokens move; 1 = to the mean scan's", _DEPENDS),
+    "lesion_area": Method("Lesion of an area (HCP-MMP)", "how far the tokens move; 1 = to the mean scan's", _DEPENDS),
+    "pattern": Method(
+        "Activation pattern",
+        "share of the voxel's variance",
+        "Where activity goes with what is decoded, over all training scans of the subject: the same for every scan.",
+    ),
 }
 
 
@@ -88,6 +105,16 @@ class Explainer:
     @property
     def config(self) -> EncoderConfig:
         return self.encoder.config
+
+    @property
+    def explained(self) -> np.ndarray:
+        """The activation pattern (T, V) of the trained encoder."""
+        if self.data.explained is None or self.stage != self.decoder.info.stage:
+            raise MindvizError(
+                f"{self.decoder.folder}: expected activation patterns of subject {self.subject}, stage {self.stage}, "
+                "found none; the training scans are needed to make them (training.publish)"
+            )
+        return self.data.explained
 
     def map(self, window: Window, method: str = "received", layer: int = -1, head: int = -1) -> AttentionMap:
         """The map of one window, summed (attention: averaged) over its scans; magnitudes for gradients."""
@@ -128,6 +155,9 @@ class Explainer:
         progress, bold = progress or silent, self.tensors(windows)
         if self._checked(method, layer, head) == "integrated_gradients":
             return integrated_gradients(self.encoder, bold, self.baseline, progress=progress)
+        if method == "pattern":
+            progress(len(bold), len(bold))
+            return np.stack([self.explained] * len(bold))
         if method.startswith("lesion"):
             raise MindvizError("a lesion takes a group of voxels out of all scans of a window; ask for its maps")
         reduce = self._reducer(method, layer, head)
@@ -149,6 +179,8 @@ class Explainer:
         """
         if kind not in CONTROLS:
             raise MindvizError(f"a control needs to be one of {', '.join(CONTROLS)}, found {kind!r}")
+        if method == "pattern":
+            raise MindvizError("an activation pattern has no control here: it is of the training scans, not of these")
         if kind == "uniform":
             mean: np.ndarray = self.maps(windows, method, layer, head, progress).mean(dtype=np.float64)
             return np.full(len(self.data.vertices), mean, dtype=np.float32)

@@ -103,8 +103,15 @@ def write_tiny_checkpoint(folder: Path, dataset_folder: Path) -> Path:
     codec = LatentCodec.from_config(tiny.VAE)
     config = EncoderConfig(NUM_VOXELS, embed_dim=32, depth=2, num_heads=4, num_tokens=8, token_dim=32)
     zeros, ones = np.zeros(NUM_VOXELS, np.float32), np.ones(NUM_VOXELS, np.float32)
+    told = np.random.default_rng(0).random((2, NUM_VOXELS)).astype(np.float32)  # of the first subject alone
     data = {
-        subject: SubjectData(zeros, ones, np.zeros((2, NUM_VOXELS), np.float32), dataset.run(subject, "test1").vertices)
+        subject: SubjectData(
+            zeros,
+            ones,
+            np.zeros((2, NUM_VOXELS), np.float32),
+            dataset.run(subject, "test1").vertices,
+            told if subject == SUBJECTS[0] else None,
+        )
         for subject in SUBJECTS
     }
     info = CheckpointInfo(

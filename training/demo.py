@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,13 +36,14 @@ from training.image import ImageTask
 from training.inflate import InflateTask, TuneTask
 from training.judge import Judge, load_judge, train_judge
 from training.latents import LatentCorpus, build_latents
-from training.loop import train
+from training.loop import LoopConfig, Task, train
 from training.mask import MaskTask
 from training.more_films import with_more_films
 from training.pca_codec import begin_at_components
 from training.publish import publish
 from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
 from training.ridge import RidgeFit, beside, caption_targets, kept_ridge
+from training.run_folder import weights_fingerprint
 from training.scans import TrainingScans, load_scans
 from training.sketch import SketchTask, begin_sketch
 from training.telling import Heard, Teller
@@ -248,8 +249,7 @@ class Demo:
     def sketch(self) -> Sketch:
         """Which clips to expect of a caption, and of what a brain says."""
         task = SketchTask(copy.deepcopy(self.bases), self.many, self.heard)
-        train(task, self.stages.sketch_loop, self.out / "sketch")
-        train(task, self.stages.sketch_polish, self.out / "sketch_polish")
+        self._train_on(task, self.stages.sketch_loops, "sketch")
         return task.sketch
 
     @cached_property
@@ -260,7 +260,7 @@ class Demo:
         task = TuneTask(video, self.latents, scheduler, shared_noise=shared)
         train(task, self.stages.sketched_loop, self.out / "inflate_sketch")
         task = TuneTask(video, self.many, scheduler, shared_noise=shared, heard=self.heard)
-        train(task, self.stages.painting_loop, self.out / "inflate_painting")
+        self._train_on(task, self.stages.painting_loops, "inflate_painting")
         return task.module
 
     @cached_property
@@ -269,9 +269,9 @@ class Demo:
         return tuple(self._heard(subject) for subject in self.scans)
 
     def _heard(self, subject: str) -> Heard:
-        path = self.out / f"heard{subject}.safetensors"  # kept: as the bases are
+        encoder = self.contrasted[subject]
+        path = self.out / f"heard{subject}-{weights_fingerprint(encoder)[:16]}.safetensors"  # kept: as the bases are
         if not path.exists():
-            encoder = self.contrasted[subject]
             said = {"tokens": self._unseen(encoder, subject), "negative": self._mean_scan(encoder, subject)}
             save_tensors(path, said)
         kept, scans = load_tensors(path), self.scans[subject]
@@ -295,9 +295,13 @@ class Demo:
             shared_noise=self.stages.shared_noise, caption_rate=self.stages.caption_rate,
             corrections=self.half_corrections, heard=self.heard,
         )  # fmt: skip
-        for i, loop in enumerate(self.stages.cotrain_loops):  # the second goes on from the first, with a new warm-up
-            train(task, loop, self.out / f"cotrain{i or ''}")
+        self._train_on(task, self.stages.cotrain_loops, "cotrain")
         return encoders, task.module.unet
+
+    def _train_on(self, task: Task, loops: Sequence[LoopConfig], name: str) -> None:
+        """Each loop goes on from the one before, with a new warm-up."""
+        for i, loop in enumerate(loops):
+            train(task, loop, self.out / f"{name}{i or ''}")
 
     def unseen_tokens(self, subject: str) -> Path:
         """A file of the final encoder's tokens of the training windows (`--training-tokens` of training.evaluate)."""

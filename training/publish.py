@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mindviz import __version__
+from mindviz.brain.importance import activation_patterns
 from mindviz.checkpoint import atomic_folder, read_json, save_module, write_json
 from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
@@ -75,6 +76,14 @@ def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
     return torch.from_numpy(np.concatenate(runs)).float()
 
 
+@torch.inference_mode()
+def explained(encoder: FMRIEncoder, scans: TrainingScans) -> np.ndarray:
+    """What the encoder's tokens explain of each voxel (T, V), over the training windows."""
+    said = torch.cat([encoder.eval()(some) for some in scans.windows.float().split(256)])
+    found: np.ndarray = activation_patterns(scans.windows, said).explained
+    return found
+
+
 def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
     """The encoder without its read-out, a tenth of the size: it tells the attention of an earlier stage.
 
@@ -126,7 +135,7 @@ def publish(
         provenance={"made_by": "python -m training.demo", "mindviz": __version__, "attention_choice": choices},
     )
     stages = {(subject, stage): transformer_only(e) for stage, group in earlier.items() for subject, e in group.items()}
-    data = {subject: scan.data for subject, scan in scans.items()}
+    data = {s: dataclasses.replace(scan.data, explained=explained(encoders[s], scan)) for s, scan in scans.items()}
     words = {c for run in dataset.info.stimuli for i in range(_clips(dataset, run)) for c in dataset.captions(run, i)}
     publish_data(dataset, target)
     save_module(target / "judge", judge, judge.config, half=True)

@@ -8,7 +8,7 @@ from typing import Any
 from mindviz.diffusion import SketchConfig, UNetConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
-from mindviz.types import SamplingSettings
+from mindviz.types import MindvizError, SamplingSettings
 from training.contrast import ContrastConfig
 from training.correct import CorrectConfig
 from training.loop import LoopConfig
@@ -112,8 +112,8 @@ DEMO_FOUNDATION = FoundationRecipe(
 class StagesRecipe:
     """The paper's four stages.
 
-    In `sketched_loop` the U-Net learns to paint over sketches of the clips that the subjects saw, in `painting_loop` of
-    many more; `sketch_polish` goes on from `sketch_loop`.
+    In `sketched_loop` the U-Net learns to paint over sketches of the clips that the subjects saw, in `painting_loops`
+    of many more; later loops of a stage go on from the first, each with a new warm-up.
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
     `mindviz.diffusion.clip_noise` in inflation and co-training, `caption_rate` that of `CotrainTask`, `frame_positions`
@@ -131,15 +131,22 @@ class StagesRecipe:
     contrast_loop: LoopConfig
     inflate_loop: LoopConfig
     sketch: SketchConfig
-    sketch_loop: LoopConfig
-    sketch_polish: LoopConfig
+    sketch_loops: tuple[LoopConfig, ...]
     sketched_loop: LoopConfig
-    painting_loop: LoopConfig
+    painting_loops: tuple[LoopConfig, ...]
     cotrain_loops: tuple[LoopConfig, ...]
     shared_noise: float = 0.0
     caption_rate: float = 0.0
     frame_positions: bool = False
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    def __post_init__(self) -> None:
+        words = self.encoder.num_tokens - bool(self.encoder.layout_rank)
+        if self.sketch.words != words:
+            raise MindvizError(
+                f"recipe: expected a sketch that hears the {words} words of the encoder ({self.encoder.num_tokens} "
+                f"tokens, one of them the layout if it has any), found {self.sketch.words}"
+            )
 
     def encoder_for(self, num_voxels: int) -> EncoderConfig:
         """The encoder's configuration for a subject with `num_voxels` voxels."""
@@ -164,6 +171,10 @@ _DEMO_ENCODER = EncoderConfig(
 
 _DEMO_COTRAIN = LoopConfig(
     steps=900, batch_size=8, lr=2e-4, warmup=50, ema_decay=0.995, mixed_precision="bf16", save_every=200
+)
+
+_SKETCH_LOOP = LoopConfig(
+    steps=8000, batch_size=128, lr=8e-4, weight_decay=0.01, warmup=50, ema_decay=0.998, save_every=1000
 )
 
 _CORRECT_LOOP = LoopConfig(
@@ -199,14 +210,16 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     ),
     inflate_loop=replace(_DEMO_COTRAIN, steps=4400, lr=4e-4, warmup=100, ema_decay=0.998),
     sketch=SketchConfig(),
-    sketch_loop=LoopConfig(
-        steps=12000, batch_size=128, lr=1e-3, weight_decay=0.01, warmup=100, ema_decay=0.998, save_every=1000
-    ),
-    sketch_polish=LoopConfig(
-        steps=8000, batch_size=128, lr=8e-4, weight_decay=0.01, warmup=50, ema_decay=0.998, seed=1, save_every=1000
+    sketch_loops=(
+        replace(_SKETCH_LOOP, steps=12000, lr=1e-3, warmup=100),
+        replace(_SKETCH_LOOP, steps=8000, lr=8e-4, seed=1),
+        replace(_SKETCH_LOOP, steps=24000, lr=8e-4, seed=2),
     ),
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
-    painting_loop=replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),
+    painting_loops=(
+        replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),
+        replace(_DEMO_COTRAIN, steps=4000, lr=4e-4, seed=1),
+    ),
     cotrain_loops=(replace(_DEMO_COTRAIN, steps=400, lr=1e-4),),
     shared_noise=0.5,
     caption_rate=0.5,

@@ -37,17 +37,22 @@ class SubjectData:
     mean, std : ndarray, shape (V,), float32; the normaliser.
     negative : ndarray, shape (T, V), float32; the mean normalised training window, for guidance.
     vertices : ndarray, shape (V,), int64; the cortical vertex of each voxel.
+    explained : ndarray, shape (T, V), float32, or None where it was not computed; the share (0..1) of each voxel's
+        variance over the training windows that the encoder's tokens explain (`mindviz.brain.activation_patterns`).
     """
 
     mean: np.ndarray
     std: np.ndarray
     negative: np.ndarray
     vertices: np.ndarray
+    explained: np.ndarray | None = None
 
     def check(self, config: EncoderConfig, source: Path | str) -> SubjectData:
         """Itself, if it fits the encoder."""
         voxels = (config.num_voxels,)
         shapes = {"mean": voxels, "std": voxels, "negative": (config.window_size, *voxels), "vertices": voxels}
+        if self.explained is not None:
+            shapes["explained"] = shapes["negative"]
         for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape:
@@ -127,14 +132,14 @@ def read_data(folder: Path, subject: str, config: EncoderConfig) -> SubjectData:
     """A subject's statistics, checked against its encoder."""
     path = data_file(folder, subject)
     arrays = load_arrays(path)
-    if set(arrays) != set(SubjectData.__dataclass_fields__):
+    if set(arrays) - {"explained"} != set(SubjectData.__dataclass_fields__) - {"explained"}:
         raise MindvizError(f"{path}: expected mean, std, negative and vertices, found {', '.join(sorted(arrays))}")
-    floats = {name: arrays[name].astype(np.float32) for name in ("mean", "std", "negative")}
+    floats = {name: array.astype(np.float32) for name, array in arrays.items() if name != "vertices"}
     return SubjectData(**floats, vertices=arrays["vertices"].astype(np.int64)).check(config, path)
 
 
 def write_data(folder: Path, subject: str, data: SubjectData, config: EncoderConfig) -> None:
     """Write what `read_data` reads, after the same checks."""
     path = data_file(folder, subject)
-    arrays = dataclasses.asdict(data.check(config, path))
+    arrays = {name: array for name, array in dataclasses.asdict(data.check(config, path)).items() if array is not None}
     save_arrays(path, arrays | {"vertices": data.vertices.astype(np.int32)})

@@ -1,4 +1,4 @@
-"""The cortex beside the films: the encoder's attention, by layer and head."""
+"""The cortex beside the films: where the decoding comes from, by any method of attribution, with its controls."""
 
 from __future__ import annotations
 
@@ -7,54 +7,84 @@ from typing import Any
 
 import gradio as gr
 
-from mindviz.types import Decoded
+from mindviz.explain import METHODS
+from mindviz.types import Decoded, MindvizError
 from mindviz.ui import viewer, views
-from mindviz.ui.workspace import Workspace
+from mindviz.ui.workspace import CONTROL_NAMES, Workspace
 
 _HEIGHT = 240
 
 
 @dataclass(frozen=True)
 class BrainPanel:
-    """The viewer and the two choices above it."""
+    """The viewer, the choices above it, and the sentence on what the map does not say."""
 
     view: gr.HTML
+    method: gr.Dropdown
+    control: gr.Dropdown
     layer: gr.Dropdown
     head: gr.Dropdown
+    caution: gr.HTML
 
 
 def build(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
-    layers, heads = workspace.layers_and_heads(workspace.subjects[0])
-    read_out = workspace.has_read_out(workspace.subjects[0])
-    choices = views.layer_choices(layers, read_out)
+    subject = workspace.subjects[0]
+    layers, heads = workspace.layers_and_heads(subject)
+    read_out = workspace.has_read_out(subject)
+    first = layers - 1 if read_out else -1  # what decodes is what is shown
+    narrow: dict[str, Any] = {"container": False, "min_width": 96}
     with gr.Row(elem_id="app-brain-choices"):
-        gr.HTML("<h2>Encoder attention</h2>", apply_default_css=False)
-        first = layers - 1 if read_out else -1  # what decodes is what is shown
-        layer = gr.Dropdown(choices, value=first, label="Layer", container=False, min_width=112)
-        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", container=False, min_width=112)
-    gr.HTML(f'<p class="app-fine">{workspace.attention_note}</p>', apply_default_css=False)
+        methods = [(METHODS[m].name, m) for m in workspace.methods(subject)]
+        method = gr.Dropdown(methods, value="received", label="Map", elem_id="app-method", scale=3, **narrow)
+        layer = gr.Dropdown(views.layer_choices(layers, read_out), value=first, label="Layer", scale=2, **narrow)
+        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", scale=2, **narrow)
+        controls = [("as it is", ""), *((f"− {name}", control) for control, name in CONTROL_NAMES.items())]
+        control = gr.Dropdown(controls, value="", label="Less a control", elem_id="app-control", scale=2, **narrow)
+    caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False)
     view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
-    return BrainPanel(view, layer, head)
+    return BrainPanel(view, method, control, layer, head, caution)
 
 
 def tie(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: list[Any]) -> None:
-    """Draw anew after `events`, which change what was decoded, and when another layer or head is chosen."""
+    """Draw anew after `events`, which change what was decoded, and when another map is chosen."""
 
-    def draw(result: Decoded | None, layer: int, head: int) -> str | None:
-        return payload(workspace, result, layer, head)
+    def draw(result: Decoded | None, method: str, layer: int, head: int, control: str) -> str | None:
+        try:
+            return payload(workspace, result, method, layer, head, control)
+        except MindvizError as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
-    inputs: list[Any] = [decoded, panel.layer, panel.head]
+    def other_method(method: str) -> tuple[Any, Any, Any, str]:
+        by_layer, whole = METHODS[method].by_layer, method != "pattern"
+        control = gr.update(interactive=True) if whole else gr.update(interactive=False, value="")
+        apart = gr.update(interactive=by_layer)
+        return apart, apart, control, views.fine_print(workspace.caution(method))
+
+    inputs: list[Any] = [decoded, panel.method, panel.layer, panel.head, panel.control]
     for event in events:
         event.then(draw, inputs, panel.view, queue=False, show_progress="hidden")
-    for choice in (panel.layer, panel.head):
-        choice.input(draw, inputs, panel.view, queue=False, show_progress="hidden", trigger_mode="always_last")
+    latest: dict[str, Any] = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last"}
+    panel.method.input(
+        other_method, panel.method, [panel.layer, panel.head, panel.control, panel.caution], **latest
+    ).then(draw, inputs, panel.view, queue=False, show_progress="hidden")
+    for choice in (panel.layer, panel.head, panel.control):
+        choice.input(draw, inputs, panel.view, **latest)
 
 
-def payload(workspace: Workspace, decoded: Decoded | None, layer: int, head: int) -> str | None:
-    """The map of one layer and head (-1: their mean) for the viewer; None, bare cortex, before anything was decoded."""
+def payload(
+    workspace: Workspace, decoded: Decoded | None, method: str = "received", layer: int = -1, head: int = -1,
+    control: str = "",
+) -> str | None:  # fmt: skip
+    """One map for the viewer; None, bare cortex, before anything was decoded.
+
+    Layer and head (-1: their mean) count for methods that have them; of a map less its `control`, zero is the control.
+    """
     if decoded is None:
         return None
-    attention = workspace.attention(decoded, layer, head)
-    surface = workspace.surface_map(decoded.window.subject, attention)
-    return viewer.values_payload(surface, "Attention received", "1 = every patch alike", simulated=workspace.simulated)
+    attribution = workspace.attribution(decoded, method, layer, head, control)
+    surface = workspace.surface_map(decoded.window.subject, attribution)
+    title, units = METHODS[method].name, METHODS[method].units
+    if control:
+        title, units = f"{title} less {CONTROL_NAMES[control]}", "difference"
+    return viewer.values_payload(surface, title, units, simulated=workspace.simulated, signed=bool(control))

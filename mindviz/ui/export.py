@@ -84,7 +84,7 @@ def result(workspace: Workspace, decoded: Decoded, attention: AttentionMap) -> d
             "head": attention.head,
             "stage": attention.stage,
             "mesh": dataset.mesh,
-            "note": workspace.attention_note,
+            "note": workspace.caution("received"),
         },
         "provenance": decoded.provenance,
     }

@@ -24,6 +24,10 @@ def header(dataset: str, checkpoint: str, simulated: bool) -> str:
     )
 
 
+def fine_print(text: str) -> str:
+    return f'<p class="app-fine">{escape(text)}</p>'
+
+
 def placeholder(text: str) -> str:
     return f'<div class="app-scores app-quiet"><p>{escape(text)}</p></div>'
 

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,15 @@ from einops import rearrange
 from PIL import Image
 
 from mindviz import brain, metrics, video
-from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip
+from mindviz.explain import METHODS, Explainer
+from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip, Window
 
 if TYPE_CHECKING:
     from mindviz.data import Dataset
     from mindviz.decoder import Decoder
 
-ATTENTION_NOTE = (
-    "Attention is not importance: it tells which patches of cortex the encoder mixed, "
-    "not which ones the video depends on."
-)
+CONTROL_NAMES = {"untrained": "untrained encoder", "shuffled": "shuffled scans", "uniform": "its mean"}
+_NUM_SHUFFLED = 16  # scans whose voxels are exchanged for that control
 _NUM_OTHERS = 20  # clips of other shots that the SSIM baseline averages; SSIM is too slow for all of them
 
 
@@ -60,14 +59,13 @@ class Workspace:
         """Whether the scans are simulated, or the decoder was trained on such."""
         return self.dataset.simulated or self.decoder.simulated
 
-    @property
-    def attention_note(self) -> str:
-        """What an attention map does not say, and how much this model's decoding depends on where it looks."""
-        choices = self.decoder.info.provenance.get("attention_choice", {}).values()
-        if not choices:
-            return ATTENTION_NOTE
+    def caution(self, method: str) -> str:
+        """What a map does not say; of attention also how much this model's decoding depends on where it looks."""
+        said, choices = METHODS[method].caution, self.decoder.info.provenance.get("attention_choice", {}).values()
+        if not choices or method != "received":
+            return said
         return (
-            f"{ATTENTION_NOTE} All that is decoded here passes through the read-out's attention; "
+            f"{said} All that is decoded here passes through the read-out's attention; "
             f"were it uniform, {min(choices):.1%} to {max(choices):.1%} of what tells scans apart would change."
         )
 
@@ -119,6 +117,40 @@ class Workspace:
 
     def attention(self, decoded: Decoded, layer: int, head: int) -> AttentionMap:
         return self.decoder.attention_map(decoded, decoded.window.subject, layer, head)
+
+    def methods(self, subject: str) -> tuple[str, ...]:
+        """The methods of attribution that this checkpoint allows."""
+        data = self.decoder.data(subject)
+        if data is None:
+            return ("received",)
+        return tuple(m for m in METHODS if m != "pattern" or data.explained is not None)
+
+    @lru_cache(maxsize=8)  # noqa: B019 - one workspace lives as long as the process
+    def explainer(self, subject: str) -> Explainer:
+        return Explainer(self.decoder, subject)
+
+    def attribution(
+        self, decoded: Decoded, method: str = "received", layer: int = -1, head: int = -1, control: str = ""
+    ) -> AttentionMap:
+        """The map of a decoded scan by any method, less that of a control where one is named."""
+        window = decoded.window
+        if method == "received":  # captured when it was decoded
+            found = self.attention(decoded, layer, head)
+        else:
+            layer, head = -1, -1
+            found = self.explainer(window.subject).map(window, method)
+        if not control:
+            return found
+        scans = self._around(window) if control == "shuffled" else [window]
+        less = self.explainer(window.subject).control(control, scans, method, layer, head)
+        return replace(found, values=found.values - less, method=f"{method} minus {control}")
+
+    def _around(self, window: Window) -> list[Window]:
+        """A scan and others of its run, evenly spread."""
+        count = self.count(window.subject, window.run)
+        others = np.linspace(0, count - 1, min(_NUM_SHUFFLED, count)).round().astype(int)
+        chosen = sorted({window.index, *others.tolist()})
+        return [self.dataset.window(window.subject, window.run, index) for index in chosen]
 
     def layers_and_heads(self, subject: str) -> tuple[int, int]:
         """How many layers and heads the encoder of a subject has; a read-out counts as the last layer."""

@@ -58,10 +58,9 @@ STAGES = StagesRecipe(
     contrast_loop=LOOP,
     inflate_loop=LOOP,
     sketch=SketchConfig(words=6, token_dim=8, rank=6, codes=8, channels=2, hidden=8, depth=1, shape=(4, 6, 16, 16)),
-    sketch_loop=LOOP,
-    sketch_polish=LOOP,
+    sketch_loops=(LOOP,),
     sketched_loop=LOOP,
-    painting_loop=LOOP,
+    painting_loops=(LOOP,),
     cotrain_loops=(LOOP,),
 )
 FOUNDATION = FoundationRecipe(
@@ -76,6 +75,11 @@ FOUNDATION = FoundationRecipe(
     image_polish=LOOP,
 )
 REPEATS = 4
+
+
+def test_a_sketch_hears_as_many_words_as_the_encoder_says() -> None:
+    with pytest.raises(MindvizError, match=r"the 6 words of the encoder \(7 tokens, .* found 7"):
+        replace(STAGES, sketch=replace(STAGES.sketch, words=7))
 
 
 @pytest.fixture(scope="module")

@@ -64,10 +64,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_data_that_fit_pass_with_captions_and_without(folder: Path) -> None:
+    kept = {p: p.read_bytes() for p in folder.rglob("*.*")}
     check_before_training(Dataset.open(folder))
+    assert {p: p.read_bytes() for p in folder.rglob("*.*")} == kept  # a check changes nothing
     for name in RUNS:
         (folder / "stimuli" / f"{name}.json").unlink()
-    check_before_training(Dataset.open(folder), ("1",))
+    dataset = Dataset.open(folder)
+    check_before_training(dataset, ("1",))
+    assert not dataset.captions("seg1", 0)  # so the second passed without any
 
 
 def _one_caption_too_few(folder: Path) -> None:

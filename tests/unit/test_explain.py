@@ -57,6 +57,17 @@ def test_attention_is_that_of_the_decoder(explainer: Explainer, windows: list[Wi
     np.testing.assert_allclose(found[1][:, patch >= 0], expected[:, patch[patch >= 0]], atol=1e-5)
 
 
+def test_a_pattern_is_what_the_checkpoint_holds_and_of_the_trained_encoder_only(
+    explainer: Explainer, windows: list[Window], tiny_checkpoint: Path
+) -> None:
+    assert explainer.data.explained is not None
+    np.testing.assert_array_equal(explainer.by_scan(windows, "pattern")[3], explainer.data.explained)
+    np.testing.assert_allclose(explainer.map(windows[0], "pattern").values, explainer.data.explained.mean(0))
+    for other in (Explainer(explainer.decoder, "2"), Explainer(explainer.decoder, "1", "untrained")):
+        with pytest.raises(MindvizError, match=rf"activation patterns of subject {other.subject}, stage {other.stage}"):
+            other.map(replace(windows[0], subject=other.subject), "pattern")
+
+
 def test_integrated_gradients_add_up(explainer: Explainer, windows: list[Window]) -> None:
     found = explainer.by_scan(windows, "integrated_gradients")
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=0.05)
@@ -127,6 +138,7 @@ def test_controls(explainer: Explainer, windows: list[Window]) -> None:
         (lambda e, w: e.maps(w, "lesion_patch", head=1), "no layers and heads to choose"),
         (lambda e, w: e.control("shuffled", [w[0], replace(w[1], run="other")]), "windows of one run .* found 2 runs"),
         (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 1), r"found \(3, 4\)"),
+        (lambda e, w: e.control("uniform", w, "pattern"), "an activation pattern has no control"),
         (lambda e, w: e.maps([]), "expected at least one window, found none"),
         (lambda e, w: e.maps(w, "received", layer=9), "layer needs to be"),
         (lambda e, w: e.by_scan(w, "lesion_area"), "takes a group of voxels out of all scans"),

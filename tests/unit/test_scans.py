@@ -13,10 +13,11 @@ import torch
 
 from mindviz.checkpoint import save_arrays
 from mindviz.data import Dataset
+from mindviz.encoder import EncoderConfig, FMRIEncoder, SubjectData
 from mindviz.types import MindvizError
 from training.corpus import from_dataset
-from training.publish import publish_data, scaled
-from training.scans import load_scans
+from training.publish import explained, publish_data, scaled
+from training.scans import TrainingScans, load_scans
 
 
 @pytest.fixture
@@ -94,3 +95,27 @@ def test_a_scaled_codec_gives_scaled_latents_and_the_same_pixels() -> None:
         torch.testing.assert_close(twin.encode(pixels), 2.5 * codec.encode(pixels))
         torch.testing.assert_close(twin.decode(twin.encode(pixels)), codec.decode(codec.encode(pixels)))
     assert twin.config == replace(codec.config, scaling_factor=2.5)
+
+
+def test_what_is_published_of_each_voxel_is_what_the_tokens_explain() -> None:
+    """Five voxels, and one that never changes, over 60 windows; beside least squares."""
+    torch.manual_seed(0)
+    encoder = FMRIEncoder(EncoderConfig(num_voxels=6, patch_size=2, embed_dim=8, depth=1, num_heads=2, num_tokens=2,
+                                        token_dim=4))  # fmt: skip
+    windows = torch.randn(60, 2, 6)
+    windows[:, :, 5] = 1.0
+    data = SubjectData(np.zeros(6), np.ones(6), windows.mean(0).numpy(), np.arange(6))
+    found = explained(encoder, TrainingScans("1", windows, torch.arange(60) * 6, 6, data))
+    with torch.no_grad():
+        tokens = encoder.eval()(windows).flatten(1).double().numpy()
+    codes = np.linalg.svd(tokens - tokens.mean(0), full_matrices=False)[0][:, :8]
+    flat = windows.flatten(1).double().numpy()
+    flat = flat - flat.mean(0)
+    left = np.square(flat - codes @ (codes.T @ flat)).sum(0)
+    share = 1 - left / np.maximum(np.square(flat).sum(0), 1e-12) * 59 / (59 - 8)
+    expected = np.where(np.square(flat).sum(0) > 0, np.maximum(share, 0), 0).reshape(2, 6)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert data.check(encoder.config, "here") is data
+    wrong = replace(data, explained=found[:, :5])
+    with pytest.raises(MindvizError, match=r"here: expected explained of shape \(2, 6\), found \(2, 5\)"):
+        wrong.check(encoder.config, "here")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 
 import numpy as np
 import pytest
 
+from mindviz.explain import CONTROLS, METHODS
 from mindviz.types import Decoded, Encoding, MindvizError, SamplingSettings, VideoClip, Window
-from mindviz.ui import background, decode_tab, views
-from mindviz.ui.workspace import compare
+from mindviz.ui import background, brain_panel, decode_tab, views
+from mindviz.ui.workspace import CONTROL_NAMES, compare
 
 
 # ---------------------------------------------------------------------- jobs
@@ -131,6 +134,45 @@ def test_a_clip_of_another_size_and_length_is_compared():
 def test_the_baseline_leaves_out_the_shot_itself(workspace):
     assert workspace.cuts("test1") == [0, 2, 4, 6, 8, 10]
     assert set(workspace._others("test1", 5)) == {0, 1, 2, 3, 6, 7, 8, 9, 10, 11}
+
+
+# ---------------------------------------------------------------------- the cortex
+@pytest.fixture
+def decoded(workspace):
+    return workspace.decode("1", "test1", 3, SamplingSettings(1, 1.0, 0))
+
+
+def test_before_anything_was_decoded_the_cortex_is_bare(workspace):
+    assert brain_panel.payload(workspace, None, "rollout") is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_drawn_under_its_name(workspace, decoded, method):
+    shown = json.loads(brain_panel.payload(workspace, decoded, method, layer=1, head=0))
+    assert (shown["title"], shown["units"]) == (METHODS[method].name, METHODS[method].units)
+    assert shown["simulated"] and not shown["signed"] and not shown["message"]
+    values = np.frombuffer(base64.b64decode(shown["values"]), "<f4")
+    one = workspace.attention(decoded, 1, 0) if method == "received" else workspace.attribution(decoded, method)
+    np.testing.assert_allclose(np.sort(values), np.sort(one.values), atol=1e-6)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_map_less_its_control(workspace, decoded, control):
+    explainer, run = workspace.explainer("1"), workspace.count("1", "test1")
+    scans = [workspace.dataset.window("1", "test1", i) for i in (range(run) if control == "shuffled" else [3])]
+    for method in ("received", "integrated_gradients"):
+        found = workspace.attribution(decoded, method, control=control)
+        expected = explainer.map(decoded.window, method).values - explainer.control(control, scans, method)
+        np.testing.assert_allclose(found.values, expected, atol=1e-5)
+        assert found.method == f"{method} minus {control}" and CONTROL_NAMES[control]
+    shown = json.loads(brain_panel.payload(workspace, decoded, "rollout", control=control))
+    assert shown["signed"] and shown["title"].startswith("Attention rollout less") and shown["units"] == "difference"
+
+
+def test_methods_are_those_the_checkpoint_allows(workspace):
+    assert workspace.methods("1") == tuple(METHODS)
+    assert set(workspace.methods("2")) == set(METHODS) - {"pattern"}
+    assert all(workspace.caution(method).endswith(".") for method in METHODS)
 
 
 # ---------------------------------------------------------------------- html
