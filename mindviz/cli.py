@@ -1,4 +1,4 @@
-"""The command line: decode, evaluate, verify, import-checkpoint, prepare.
+"""The command line: decode, attention, evaluate, verify, import-checkpoint, prepare.
 
 Exit status: 0 done, 1 `verify` found a difference, 2 bad input, said in one sentence.
 """
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mindviz", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _decode_options(commands.add_parser("decode", help="decode one scan into videos, cortex maps and a record"))
+    _attention_options(commands.add_parser("attention", help="attention by layer and stage of training, one figure"))
     evaluation = commands.add_parser("evaluate", help="decode a test run and report how much of the film is in it")
     add_options(evaluation)
     evaluation.set_defaults(run_command=evaluate)
@@ -75,6 +76,18 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--head", type=int, default=-1, help="head of the attention map, from 0 (default: their mean)")
     command.set_defaults(run_command=decode)
+
+
+def _attention_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--subject", required=True, help="as named in the dataset: 1")
+    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
+    command.add_argument("--run", help="a test run of the subject (default: its first)")
+    command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
+    command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
+    command.add_argument("--parcellation", default="yeo7", help="of the bars: yeo7 (default), yeo17 or hcp-mmp")
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    command.set_defaults(run_command=attention)
 
 
 def _verify_options(command: argparse.ArgumentParser) -> None:
@@ -125,6 +138,27 @@ def decode(options: argparse.Namespace) -> int:
     with tqdm(total=settings.num_inference_steps, unit="step", disable=not sys.stderr.isatty()) as bar:
         decoded = workspace.decode(options.subject, run, options.scan, settings, lambda *_: bar.update())
     print(export.export(workspace, decoded, options.out, options.layer, options.head))
+    return 0
+
+
+def attention(options: argparse.Namespace) -> int:
+    """Draw attention by layer and stage (the paper's Figure 7)."""
+    from tqdm import tqdm
+
+    from mindviz import attention_stages, ui
+
+    attention_stages.check_target(options.out)
+    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    run = options.run or workspace.runs(options.subject)[0]
+    what = (workspace.decoder, workspace.dataset, options.subject, run)
+    with tqdm(unit="map", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        found = attention_stages.stage_maps(*what, options.parcellation, options.seed, progress)
+    print(attention_stages.write_stages(found, *what, options.out, options.parcellation, options.seed))
     return 0
 
 

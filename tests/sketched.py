@@ -33,7 +33,6 @@ def make_latents() -> LatentCorpus:
         tokens=torch.randn(16, 4, 8, generator=g),
         empty_tokens=torch.zeros(4, 8),
         clip_starts=torch.tensor([s for c in range(16) for s in range(10 * c, 10 * c + 5)]),
-        told_starts=torch.arange(155),
         scale=1.0,
     )
 

@@ -150,10 +150,11 @@ class CotrainTask:
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice
     ) -> tuple[Tensor, dict[str, float]]:
         corpus = self.corpus
-        which = torch.randint(len(corpus.clip_starts), indices.shape, generator=generator)
-        clips, tokens, negative = said_of(which, corpus, self.bases, self.heard, generator)
+        starts = corpus.clip_starts[torch.randint(len(corpus.clip_starts), indices.shape, generator=generator)]
+        clips = corpus.clips(starts)
+        tokens, negative = said_of(starts, clips, corpus, self.bases, self.heard, generator)
         noisy, timesteps, target, *drawn = self._noisy(clips, generator)
-        dropped = torch.rand(len(clips), generator=generator) < self.options["dropout"]
+        dropped = torch.rand(len(starts), generator=generator) < self.options["dropout"]
         tokens, dropped, noisy, timesteps, target, *drawn = local(
             model, rows, tokens, dropped, noisy, timesteps, target, *drawn
         )

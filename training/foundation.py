@@ -240,7 +240,6 @@ def film_latents(
         tokens=stored["tokens"][:-1],
         empty_tokens=stored["tokens"][-1],
         clip_starts=torch.from_numpy(notes.clip_starts(dataset.clip_frames, one_caption)),
-        told_starts=torch.from_numpy(notes.clip_starts(dataset.clip_frames, one_caption=False)),
         scale=parts.codec.scaling_factor,
         clip_frames=dataset.clip_frames,
     )

@@ -56,26 +56,25 @@ def bases_of(unet: VideoUNet, heard: Sequence[Heard]) -> Sketch | None:
 
 
 def said_of(
-    indices: Tensor,
+    starts: Tensor,
+    clips: Tensor,
     corpus: LatentCorpus,
     bases: Sketch | None,
     heard: Sequence[Heard],
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Clips (B, C, F, h, w), what is said of them, tokens (B, S, D), and what of nothing in particular (S, D).
+) -> tuple[Tensor, Tensor]:
+    """What is said of the clips (B, C, F, h, w) that begin at `starts`, and of nothing in particular.
 
-    The clips `indices` of one caption and their captions, or, where subjects were heard, every other time any clips and
-    what one of the subjects would have told of their captions and layout.
+    Tokens (B, S, D) and (S, D): their captions', or, where subjects were heard, every other time what one of them would
+    have told of captions and layout.
     """
+    tokens = corpus.tokens_of(starts)
     subject = int(torch.randint(2 * len(heard), (), generator=generator)) if heard else 0
     if subject >= len(heard):  # always, without any
-        starts = corpus.clip_starts[indices]
-        return corpus.clips(starts), corpus.tokens_of(starts), corpus.empty_tokens
+        return tokens, corpus.empty_tokens
     assert bases is not None
-    starts = corpus.told_starts[torch.randint(len(corpus.told_starts), indices.shape, generator=generator)]
-    clips = corpus.clips(starts)
-    wanted = torch.cat([corpus.wanted_tokens(starts), bases.layout(clips)[:, None]], 1)
-    return clips, heard[subject].teller(wanted, generator), heard[subject].negative
+    wanted = torch.cat([tokens, bases.layout(clips)[:, None]], 1)
+    return heard[subject].teller(wanted, generator), heard[subject].negative
 
 
 class TuneTask:
@@ -118,8 +117,10 @@ class TuneTask:
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
     ) -> tuple[Tensor, dict[str, float]]:
-        clips, tokens, negative = said_of(indices, self.corpus, self.bases, self.heard, generator)
+        starts = self.corpus.clip_starts[indices]
+        clips = self.corpus.clips(starts)
         noisy, timesteps, target = self.noising(clips, generator)
+        tokens, negative = said_of(starts, clips, self.corpus, self.bases, self.heard, generator)
         tokens = drop_condition(tokens, negative, self.dropout, generator)
         drawn: Sequence[Tensor] = smudged(self.bases, clips, generator) if self.bases else ()
         noisy, timesteps, target, tokens, *drawn = local(model, rows, noisy, timesteps, target, tokens, *drawn)

@@ -7,6 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -30,7 +31,6 @@ class LatentCorpus:
     tokens : Tensor (captions, S, D)
     empty_tokens : Tensor (S, D), of the empty caption
     clip_starts : Tensor: frames at which a clip of one caption begins
-    told_starts : Tensor: frames at which any clip begins that stays in its film: what windows of scans show holds cuts
     scale : float, the factor that `latents` were multiplied with
     """
 
@@ -39,17 +39,12 @@ class LatentCorpus:
     tokens: Tensor
     empty_tokens: Tensor
     clip_starts: Tensor
-    told_starts: Tensor
     scale: float
     clip_frames: int = 6
 
     def tokens_of(self, frames: Tensor) -> Tensor:
         """Condition tokens (B, S, D) of frames."""
         return self.tokens[self.caption_index[frames]]
-
-    def wanted_tokens(self, starts: Tensor) -> Tensor:
-        """What should be told (B, S, D) of the clips that begin at `starts`: the mean over their frames."""
-        return self.tokens[self.caption_index[starts[:, None] + torch.arange(self.clip_frames)]].mean(1)
 
     def clips(self, starts: Tensor) -> Tensor:
         """Latents (B, C, F, h, w) of the clips that begin at `starts`."""
@@ -92,8 +87,7 @@ def build_latents(
         caption_index=torch.from_numpy(corpus.caption_index),
         tokens=stored["tokens"][:-1],
         empty_tokens=stored["tokens"][-1],
-        clip_starts=torch.from_numpy(corpus.clip_starts(clip_frames)),
-        told_starts=torch.from_numpy(corpus.clip_starts(clip_frames, one_caption=False)),
+        clip_starts=torch.from_numpy(np.asarray(corpus.clip_starts(clip_frames))),
         scale=float(stored["scale"]),
         clip_frames=clip_frames,
     )

@@ -53,7 +53,7 @@ def with_more_films(
     if not count:
         return corpus
     key = _key(codec, corpus.scale, test_frames)
-    latents, starts, told = [corpus.latents.half()], [corpus.clip_starts], [corpus.told_starts]
+    latents, starts = [corpus.latents.half()], []
     captions: list[str] = []
     first = len(corpus.latents)
     for number in tqdm(range(count), "more films"):
@@ -68,7 +68,6 @@ def with_more_films(
         said = np.array(read_json(notes)["captions"])
         whole = np.flatnonzero(said[: 1 - corpus.clip_frames] == said[corpus.clip_frames - 1 :])
         starts.append(torch.from_numpy(whole) + first)  # the same caption at both ends means one shot
-        told.append(torch.arange(first, first + len(said) - corpus.clip_frames + 1))
         captions.extend(said.tolist())
         first += len(said)
     words = tuple(sorted(set(captions)))
@@ -80,8 +79,7 @@ def with_more_films(
         caption_index=torch.cat([corpus.caption_index, torch.tensor([place[c] for c in captions])]),
         tokens=torch.cat([corpus.tokens, tokens.clone()]),
         empty_tokens=corpus.empty_tokens,
-        clip_starts=torch.cat(starts),
-        told_starts=torch.cat(told),
+        clip_starts=torch.cat([corpus.clip_starts, *starts]),
         scale=corpus.scale,
         clip_frames=corpus.clip_frames,
     )

@@ -213,18 +213,16 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     sketch_loops=(
         replace(_SKETCH_LOOP, steps=12000, lr=1e-3, warmup=100),
         replace(_SKETCH_LOOP, steps=8000, lr=8e-4, seed=1),
-        replace(_SKETCH_LOOP, steps=24000, lr=8e-4, seed=2),
     ),
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
-    painting_loops=(
-        replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),
-        replace(_DEMO_COTRAIN, steps=4000, lr=4e-4, seed=1),
-    ),
+    painting_loops=(replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),),
     cotrain_loops=(replace(_DEMO_COTRAIN, steps=400, lr=1e-4),),
     shared_noise=0.5,
     caption_rate=0.5,
     frame_positions=True,
-    sampling=SamplingSettings(guidance_scale=1.5, shared_noise=0.5, sketch_guidance=2.0, sketch_draws=32),
+    sampling=SamplingSettings(
+        num_inference_steps=6, guidance_scale=1.5, shared_noise=0.5, sketch_guidance=2.0, sketch_draws=32
+    ),
 )
 
 JUDGE_FILMS = 24

@@ -55,8 +55,7 @@ class SketchTask:
     """Squared error of the clean codes, at noise of every angle.
 
     `heard` holds what is known of each subject. With it, every batch of captions is joined by a smaller one of
-    windows of one of them, and by other clips, with cuts in them or without, as that subject would have told them. A
-    fraction `dropout` of tokens
+    windows of one of them, and by the same clips as that subject would have told them. A fraction `dropout` of tokens
     becomes the negative: the empty caption, or the mean scan. White noise of deviation `jitter` is added to what
     captions say.
     """
@@ -74,10 +73,8 @@ class SketchTask:
         self.module: nn.Module = sketch
         self.sketch, self.config, self.corpus, self.heard = sketch, sketch.config, corpus, tuple(heard)
         self.dropout, self.jitter = dropout, jitter
-        self.clips = _codes(sketch, corpus, corpus.told_starts)
-        place = torch.full((len(corpus.latents),), -1)
-        place[corpus.told_starts] = torch.arange(len(corpus.told_starts))
-        self.place = place[corpus.clip_starts]  # of each clip of one caption among all
+        self.clips = _codes(sketch, corpus, corpus.clip_starts)
+        self.layouts = sketch.layout_of(self.clips)
         self.seen = [_codes(sketch, corpus, h.first_frame) for h in self.heard]
 
     def __len__(self) -> int:
@@ -98,7 +95,7 @@ class SketchTask:
         tokens, empty = self.corpus.tokens_of(self.corpus.clip_starts[indices]), self.corpus.empty_tokens
         given = drop_condition(tokens, empty, self.dropout, generator)
         given = given + self.jitter * given.std() * torch.randn(given.shape, generator=generator)
-        codes = self.clips[self.place[indices]]
+        codes = self.clips[indices]
         errors = {"captions": self._error(model, given, codes, generator, rows)}
         if self.heard:
             subject = int(torch.randint(len(self.heard), (1,), generator=generator))
@@ -106,10 +103,7 @@ class SketchTask:
             which = torch.randint(len(heard.tokens), indices.shape, generator=generator)
             said = drop_condition(heard.tokens[which], heard.negative, self.dropout, generator)
             errors["windows"] = self._error(model, said, self.seen[subject][which], generator, rows, WINDOWS)
-            which = torch.randint(len(self.clips), indices.shape, generator=generator)
-            codes = self.clips[which]
-            layout = self.sketch.layout_of(codes)[:, None]
-            wanted = torch.cat([self.corpus.wanted_tokens(self.corpus.told_starts[which]), layout], 1)
+            wanted = torch.cat([tokens, self.layouts[indices][:, None]], 1)
             said = drop_condition(heard.teller(wanted, generator), heard.negative, self.dropout, generator)
             errors["told"] = self._error(model, said, codes, generator, rows)
         shares = {"captions": 1.0, "windows": 1 / WINDOWS, "told": 1.0}

@@ -107,16 +107,17 @@ def plot_cortex(
     for row, view in enumerate(views):
         for column, side in enumerate(("left", "right")):
             axes = figure.add_subplot(grid[row, column])
-            _draw_hemisphere(axes, surface_map, side, view, surface, scale)
+            draw_hemisphere(axes, surface_map, side, view, surface, scale)
             if row == 0:
                 axes.set_title(f"{side.capitalize()} hemisphere", fontsize=9, color="0.3", pad=2)
-    _draw_bar(figure, figure.add_axes((0.3, edges["bottom"] - 0.055, 0.4, 0.022)), both, scale, units)
+    draw_bar(figure, figure.add_axes((0.3, edges["bottom"] - 0.055, 0.4, 0.022)), both, scale, units)
     notes = [title, "simulated data" if simulated else "", _note(both)]
     figure.suptitle("  ·  ".join(note for note in notes if note), fontsize=10, y=0.985)
     return figure
 
 
-def _draw_bar(figure: Figure, axes: Axes, values: np.ndarray, scale: Scale, units: str) -> None:
+def draw_bar(figure: Figure, axes: Axes, values: np.ndarray, scale: Scale, units: str) -> None:
+    """The colour bar of a scale; its ends say whether `values` reach past them."""
     colours = ScalarMappable(Normalize(*scale.limits), scale.colormap)
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal", extend=_extend(values, scale.limits))
     bar.set_label(units, fontsize=9)
@@ -136,7 +137,8 @@ def _note(values: np.ndarray) -> str:
     return f"constant: {values[0]:.4g}" if values.min() == values.max() else ""
 
 
-def _draw_hemisphere(axes: Axes, surface_map: SurfaceMap, side: str, view: str, surface: str, scale: Scale) -> None:
+def draw_hemisphere(axes: Axes, surface_map: SurfaceMap, side: str, view: str, surface: str, scale: Scale) -> None:
+    """Paint one hemisphere ("left", "right") of a map from a side ("lateral", "medial"; "flat" for a flat surface)."""
     mesh: meshes.Mesh = getattr(meshes.surface(surface_map.mesh, surface), side)
     depth = meshes.sulcal_depth(surface_map.mesh)[side == "right"]
     points = mesh.coordinates @ np.array(_VIEWS[side, view], dtype=np.float32).T  # right, up, towards the reader

@@ -102,7 +102,6 @@ def _latents() -> LatentCorpus:
         tokens=torch.randn(4, 4, 8, generator=generator),
         empty_tokens=torch.zeros(4, 8),
         clip_starts=torch.from_numpy(corpus.clip_starts(6)),
-        told_starts=torch.from_numpy(corpus.clip_starts(6, one_caption=False)),
         scale=1.0,
     )
 

@@ -37,7 +37,7 @@ def clip() -> ClipModel:
 @pytest.fixture
 def corpus() -> LatentCorpus:
     return LatentCorpus(torch.zeros(10, 4, 8, 8), torch.zeros(10, dtype=torch.int64), torch.ones(1, 6, 8),
-                        torch.zeros(6, 8), torch.arange(5), torch.arange(5), 0.5)  # fmt: skip
+                        torch.zeros(6, 8), torch.arange(5), 0.5)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,6 @@ def test_the_new_films_follow_the_old(
         with torch.inference_mode():
             said = caption_tokens(clip, (shot.caption,))[0]
         torch.testing.assert_close(more.tokens_of(torch.tensor([*clips]))[0], said, atol=1e-5, rtol=1e-5)
-    told = more.told_starts[more.told_starts >= 10].tolist()
-    assert told == [*range(10, 65), *range(70, 125)]  # over cuts too, but in one film
     assert int((starts < 70).sum()) == sum(s.stop - s.start - 5 for s in first.shots)
     assert more.clips(starts[:3]).dtype == torch.float32
     assert torch.equal(more.tokens[0], corpus.tokens[0]) and (more.caption_index[:10] == 0).all()
