@@ -34,13 +34,14 @@ def build(workspace: Workspace) -> BrainPanel:
     read_out = workspace.has_read_out(subject)
     first = layers - 1 if read_out else -1  # what decodes is what is shown
     narrow: dict[str, Any] = {"container": False, "min_width": 96}
-    with gr.Row(elem_id="app-brain-choices"):
-        methods = [(METHODS[m].name, m) for m in workspace.methods(subject)]
+    methods = [(METHODS[m].name, m) for m in workspace.methods(subject)]
+    controls = [("as it is", ""), *((f"less {name}", control) for control, name in CONTROL_NAMES.items())]
+    with gr.Row(elem_classes="app-brain-choices"):
         method = gr.Dropdown(methods, value="received", label="Map", elem_id="app-method", scale=3, **narrow)
-        layer = gr.Dropdown(views.layer_choices(layers, read_out), value=first, label="Layer", scale=2, **narrow)
-        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", scale=2, **narrow)
-        controls = [("as it is", ""), *((f"− {name}", control) for control, name in CONTROL_NAMES.items())]
         control = gr.Dropdown(controls, value="", label="Less a control", elem_id="app-control", scale=2, **narrow)
+    with gr.Row(elem_classes="app-brain-choices"):
+        layer = gr.Dropdown(views.layer_choices(layers, read_out), value=first, label="Layer", **narrow)
+        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", **narrow)
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False)
     view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh)
     return BrainPanel(view, method, control, layer, head, caution)
@@ -58,7 +59,7 @@ def tie(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: list
     def other_method(method: str) -> tuple[Any, Any, Any, str]:
         by_layer, whole = METHODS[method].by_layer, method != "pattern"
         control = gr.update(interactive=True) if whole else gr.update(interactive=False, value="")
-        apart = gr.update(interactive=by_layer)
+        apart = gr.update(visible=by_layer)
         return apart, apart, control, views.fine_print(workspace.caution(method))
 
     inputs: list[Any] = [decoded, panel.method, panel.layer, panel.head, panel.control]
