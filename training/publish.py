@@ -78,7 +78,10 @@ def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
 
 @torch.inference_mode()
 def explained(encoder: FMRIEncoder, scans: TrainingScans) -> np.ndarray:
-    """What the encoder's tokens explain of each voxel (T, V), over the training windows."""
+    """What the encoder's tokens explain of each voxel (T, V), over the training windows.
+
+    The encoder was trained on these, so the shares are too high for other scans: they tell voxels apart, no more.
+    """
     said = torch.cat([encoder.eval()(some) for some in scans.windows.float().split(256)])
     found: np.ndarray = activation_patterns(scans.windows, said).explained
     return found

@@ -38,7 +38,8 @@ class SubjectData:
     negative : ndarray, shape (T, V), float32; the mean normalised training window, for guidance.
     vertices : ndarray, shape (V,), int64; the cortical vertex of each voxel.
     explained : ndarray, shape (T, V), float32, or None where it was not computed; the share (0..1) of each voxel's
-        variance over the training windows that the encoder's tokens explain (`mindviz.brain.activation_patterns`).
+        variance over the training windows that the encoder's tokens explain
+        (`mindviz.brain.importance.activation_patterns`).
     """
 
     mean: np.ndarray

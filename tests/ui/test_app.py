@@ -168,6 +168,28 @@ def colours(page) -> set[tuple[int, ...]]:
     return {colour for _, colour in picture.getcolors(picture.width * picture.height)}
 
 
+def test_another_method_and_a_control_are_drawn(page, app):
+    decode(page)
+    titled = "text => document.querySelector('#cortex .mv-title').textContent === text"
+    page.wait_for_function(titled, arg="Attention received")
+    assert page.get_by_label("Layer").is_visible() and page.get_by_label("Head").is_visible()
+    pick(page, "#app-method", "Integrated gradients")
+    page.wait_for_function(titled, arg="Integrated gradients")
+    assert "depends on" in page.inner_text(".app-fine")
+    assert not page.get_by_label("Layer").is_visible() and not page.get_by_label("Head").is_visible()
+    pick(page, "#app-control", "less untrained encoder")
+    page.wait_for_function(titled, arg="Integrated gradients less untrained encoder")
+    pick(page, "#app-method", "Activation pattern")  # which has no control
+    page.wait_for_function(titled, arg="Activation pattern")
+    assert not page.locator("#app-control input").is_enabled()
+    assert page.locator("#app-control input").input_value() == "as it is"
+
+
+def pick(page, dropdown: str, name: str) -> None:
+    page.locator(f"{dropdown} input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
 def test_everything_simulated_says_so(page, app):
     assert page.inner_text(".app-badge").lower() == "simulated"
 
