@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from mindviz.checkpoint import CONFIG_FILE, atomic_folder, config_from_dict, read_json, save_module, write_json
-from mindviz.diffusion import LatentCodec, VideoUNet
+from mindviz.checkpoint import (
+    CONFIG_FILE,
+    atomic_folder,
+    config_from_dict,
+    load_module,
+    read_config,
+    read_json,
+    save_module,
+    write_json,
+)
+from mindviz.diffusion import (
+    LatentCodec,
+    Namer,
+    NamerConfig,
+    SketchConfig,
+    VideoUNet,
+    read_captions,
+    write_captions,
+)
 from mindviz.encoder import FMRIEncoder
+from mindviz.encoder.clip import ClipConfig, ClipModel
 from mindviz.encoder.subject import SINGLE, SubjectData, write_data, write_encoder
 from mindviz.types import MindvizError
 
@@ -50,6 +68,38 @@ def read_info(folder: Path) -> CheckpointInfo:
     return info
 
 
+def read_clip(folder: Path) -> ClipModel | None:
+    """The CLIP of a checkpoint, if it carries one."""
+    home = folder / "clip"
+    if not home.is_dir():
+        return None
+    model = ClipModel(read_config(home, ClipConfig))
+    load_module(home, model)
+    return model.eval()
+
+
+def read_namer(folder: Path, sketch: SketchConfig | None) -> tuple[Namer, tuple[str, ...]] | None:
+    """What a checkpoint names drawings with (`mindviz.diffusion.naming`) and the captions it chooses from, if it does.
+
+    Raises
+    ------
+    MindvizError
+        A namer without a sketch of its sizes, or without a CLIP that can read the captions.
+    """
+    home = folder / "namer"
+    if not home.is_dir():
+        return None
+    namer, captions = Namer(read_config(home, NamerConfig)), read_captions(home)
+    load_module(home, namer)
+    found = None if sketch is None else (sketch.codes, sketch.rank)
+    if found != (namer.config.codes, namer.config.rank):
+        expected = f"a sketch of {namer.config.codes} codes and {namer.config.rank} words' components"
+        raise MindvizError(f"{home}: expected {expected}, found {found or 'no sketch'}")
+    if not (folder / "clip").is_dir():
+        raise MindvizError(f"{home}: expected a CLIP to read the captions with ({folder / 'clip'}), found none")
+    return namer.eval(), captions
+
+
 def write_checkpoint(
     folder: Path | str,
     info: CheckpointInfo,
@@ -60,13 +110,15 @@ def write_checkpoint(
     data: Mapping[str, SubjectData] | None = None,
     stages: Mapping[tuple[str, str], FMRIEncoder] | None = None,
     clip: nn.Module | None = None,
+    naming: tuple[Namer, Sequence[Sequence[str]]] | None = None,
     half: bool = False,
 ) -> None:
     """Write a checkpoint folder that `Decoder.load` reads; all or nothing, replacing an older one.
 
     `schedule` is a scheduler's configuration with ``_class_name``; `encoders` and `data` go by subject as in `info` (a
     single-subject checkpoint: one encoder, under `SINGLE`, and no data), `stages` by (subject, stage); `clip` is a
-    module whose ``config`` is a dataclass; `half` stores weights as fp16.
+    module whose ``config`` is a dataclass; `naming` is a namer and the phrases whose combinations are its captions;
+    `half` stores weights as fp16.
     """
     data = data or {}
     if set(encoders) != set(info.subjects or (SINGLE,)) or set(data) != set(info.subjects):
@@ -85,3 +137,6 @@ def write_checkpoint(
             write_data(target, subject, statistics, encoders[subject].config)
         if clip is not None:
             save_module(target / "clip", clip, clip.config, half)
+        if naming is not None:
+            save_module(target / "namer", naming[0], naming[0].config, half)
+            write_captions(target / "namer", naming[1])

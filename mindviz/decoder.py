@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from mindviz.checkpoint import (
     read_json,
     require_folder,
 )
-from mindviz.checkpoint_folder import CheckpointInfo, read_info
+from mindviz.checkpoint_folder import CheckpointInfo, read_clip, read_info, read_namer
 from mindviz.data import Dataset
 from mindviz.diffusion import (
     LatentCodec,
+    Namer,
+    Naming,
     Progress,
     UNetConfig,
     VAEConfig,
@@ -47,6 +50,7 @@ from mindviz.diffusion import (
     sample,
 )
 from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder.clip import encode_captions
 from mindviz.encoder.subject import (
     SINGLE,
     SubjectData,
@@ -79,11 +83,13 @@ class Decoder:
         codec: LatentCodec,
         schedule: Mapping[str, Any],
         device: str | torch.device = "cpu",
+        namer: tuple[Namer, tuple[str, ...]] | None = None,
     ) -> None:
         self.folder, self.info, self.schedule = folder, info, dict(schedule)
         self.device = torch.device(device)
         self.unet, self.codec = unet.to(self.device).eval(), codec.to(self.device).eval()
         self.default_settings = config_from_dict(SamplingSettings, info.sampling, folder / CONFIG_FILE)
+        self._namer = namer
         self._encoders: dict[tuple[str, str], FMRIEncoder] = {}
         self._configs: dict[str, EncoderConfig] = {}
         self._data: dict[str, SubjectData | None] = {}
@@ -164,7 +170,18 @@ class Decoder:
             return None
         generator = torch.Generator("cpu").manual_seed(settings.seed)
         noise = torch.randn(1, settings.sketch_draws, config.codes, generator=generator)
-        return self.unet.sketch.draw(tokens, negative, settings.sketch_guidance, noise.to(self.device))
+        naming = self.naming if settings.name_sketch else None
+        guidance = settings.sketch_guidance
+        return self.unet.sketch.draw(tokens, negative, guidance, noise.to(self.device), naming=naming)
+
+    @cached_property
+    def naming(self) -> Naming:
+        """The namer and the tokens of all captions that it chooses from, read when first asked for (seconds)."""
+        clip = None if self._namer is None else read_clip(self.folder)
+        if self._namer is None or clip is None:
+            raise MindvizError(f"{self.folder}: settings.name_sketch is true: expected a namer, found none")
+        namer, captions = self._namer
+        return Naming(namer.to(self.device), encode_captions(clip, captions).clone().to(self.device))
 
     def attention_map(
         self, decoded: Decoded | Encoding, subject: str, layer: int = -1, head: int = -1, stage: str = ""
@@ -231,10 +248,11 @@ class Decoder:
         if unet_config.in_channels != vae_config.latent_channels:
             expected, found = vae_config.latent_channels, unet_config.in_channels
             raise MindvizError(f"{folder}: expected a U-Net of {expected} channels, as the VAE has, found {found}")
+        namer = read_namer(folder, unet_config.sketch)
         unet, codec = empty(lambda: VideoUNet(unet_config)), empty(lambda: LatentCodec.from_config(vae_config))
         load_module(folder / "unet", unet)
         load_module(folder / "vae", codec.vae)
-        return cls(folder, info, unet, codec, read_json(folder / "scheduler" / CONFIG_FILE), device)
+        return cls(folder, info, unet, codec, read_json(folder / "scheduler" / CONFIG_FILE), device, namer)
 
     @property
     def name(self) -> str:

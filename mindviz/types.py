@@ -155,7 +155,8 @@ class SamplingSettings:
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
     `shared_noise` is the share of the variance of the initial noise that all frames have in common
     (`diffusion.clip_noise`). `sketch_guidance` is s while the sketch is drawn (`diffusion.Sketch`), for a model with
-    one, and of `sketch_draws` sketches the most typical is kept.
+    one, and of `sketch_draws` sketches the most typical is kept; with `name_sketch` they are put into words and drawn
+    again to what these agree on with the brain's (`diffusion.naming`).
     """
 
     num_inference_steps: int = 15
@@ -166,6 +167,7 @@ class SamplingSettings:
     shared_noise: float = 0.0
     sketch_guidance: float = 2.0
     sketch_draws: int = 1
+    name_sketch: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

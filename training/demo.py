@@ -20,9 +20,10 @@ from torch import Tensor
 
 from mindviz.checkpoint import load_module, load_tensors, save_module, save_tensors
 from mindviz.data import Dataset
-from mindviz.diffusion import LatentCodec, Sketch, UNet2DConditionModel, VideoUNet
+from mindviz.diffusion import LatentCodec, Namer, Sketch, UNet2DConditionModel, VideoUNet
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel, embed_frames
+from mindviz.simulate.films import caption_phrases
 from mindviz.types import MindvizError
 from training import corpus as corpora
 from training.checks import check_before_training
@@ -39,6 +40,7 @@ from training.latents import LatentCorpus, build_latents
 from training.loop import LoopConfig, Task, train
 from training.mask import MaskTask
 from training.more_films import with_more_films
+from training.naming import NameTask
 from training.pca_codec import begin_at_components
 from training.publish import publish
 from training.recipes import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
@@ -253,6 +255,13 @@ class Demo:
         return task.sketch
 
     @cached_property
+    def namer(self) -> Namer:
+        """What puts drawings into words."""
+        task = NameTask(self.stages.namer, self.bases, self.many, seed=SEED)
+        train(task, self.stages.name_loop, self.out / "name")
+        return task.namer
+
+    @cached_property
     def painting(self) -> VideoUNet:
         """The video model with a sketch of each clip beside its noisy latents."""
         video = self.inflated.sketched(self.bases)  # sketches are of the clips themselves: nothing is drawn yet
@@ -330,7 +339,7 @@ class Demo:
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
             unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
-            self.stages.sampling,
+            self.stages.sampling, (self.namer, caption_phrases()),
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> FMRIEncoder:
@@ -358,6 +367,7 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "contrast": lambda d: d.contrasted,
     "inflate": lambda d: d.inflated,
     "sketch": lambda d: d.sketch,
+    "name": lambda d: d.namer,
     "paint": lambda d: d.painting,
     "cotrain": lambda d: d.cotrained,
     "judge": lambda d: d.judge,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from mindviz.brain.importance import activation_patterns
 from mindviz.checkpoint import atomic_folder, read_json, save_module, write_json
 from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
-from mindviz.diffusion import LatentCodec, VideoUNet
+from mindviz.diffusion import LatentCodec, Namer, VideoUNet
+from mindviz.diffusion.naming import combined
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.clip import ClipModel
 from mindviz.types import SamplingSettings
@@ -122,6 +123,7 @@ def publish(
     scheduler: dict[str, Any],
     latent_scale: float,
     sampling: SamplingSettings,
+    naming: tuple[Namer, Sequence[Sequence[str]]],
 ) -> Path:
     """Write the dataset TARGET, in it TARGET/checkpoint and TARGET/judge; `earlier`: encoders by stage and subject."""
     choices = {s: round(attention_choice(e.eval(), test_windows(dataset, scans[s])), 4) for s, e in encoders.items()}
@@ -151,7 +153,8 @@ def publish(
         encoders,
         data,
         stages,
-        clip.keeping(sorted(words)),
+        clip.keeping(sorted(words | set(combined(naming[1])))),
+        naming,
         half=True,
     )
     return target

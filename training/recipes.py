@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mindviz.diffusion import SketchConfig, UNetConfig, VAEConfig
+from mindviz.diffusion import NamerConfig, SketchConfig, UNetConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
 from mindviz.types import MindvizError, SamplingSettings
@@ -132,6 +132,8 @@ class StagesRecipe:
     inflate_loop: LoopConfig
     sketch: SketchConfig
     sketch_loops: tuple[LoopConfig, ...]
+    namer: NamerConfig
+    name_loop: LoopConfig
     sketched_loop: LoopConfig
     painting_loops: tuple[LoopConfig, ...]
     cotrain_loops: tuple[LoopConfig, ...]
@@ -214,6 +216,10 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
         replace(_SKETCH_LOOP, steps=12000, lr=1e-3, warmup=100),
         replace(_SKETCH_LOOP, steps=8000, lr=8e-4, seed=1),
     ),
+    namer=NamerConfig(),
+    name_loop=LoopConfig(
+        steps=8000, batch_size=256, lr=2e-3, weight_decay=0.01, warmup=200, ema_decay=0.995, save_every=2000
+    ),
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
     painting_loops=(replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),),
     cotrain_loops=(replace(_DEMO_COTRAIN, steps=400, lr=1e-4),),
@@ -221,7 +227,12 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     caption_rate=0.5,
     frame_positions=True,
     sampling=SamplingSettings(
-        num_inference_steps=6, guidance_scale=1.5, shared_noise=0.5, sketch_guidance=2.0, sketch_draws=32
+        num_inference_steps=6,
+        guidance_scale=1.5,
+        shared_noise=0.5,
+        sketch_guidance=2.0,
+        sketch_draws=32,
+        name_sketch=True,
     ),
 )
 

@@ -56,8 +56,7 @@ class SketchTask:
 
     `heard` holds what is known of each subject. With it, every batch of captions is joined by a smaller one of
     windows of one of them, and by the same clips as that subject would have told them. A fraction `dropout` of tokens
-    becomes the negative: the empty caption, or the mean scan. White noise of deviation `jitter` is added to what
-    captions say.
+    becomes the negative: the empty caption, or the mean scan.
     """
 
     name = "sketch"
@@ -68,23 +67,21 @@ class SketchTask:
         corpus: LatentCorpus,
         heard: Sequence[Heard] = (),
         dropout: float = 0.1,
-        jitter: float = 0.0,
     ) -> None:
         self.module: nn.Module = sketch
         self.sketch, self.config, self.corpus, self.heard = sketch, sketch.config, corpus, tuple(heard)
-        self.dropout, self.jitter = dropout, jitter
-        self.clips = _codes(sketch, corpus, corpus.clip_starts)
+        self.dropout = dropout
+        self.clips = clip_codes(sketch, corpus, corpus.clip_starts)
         self.layouts = sketch.layout_of(self.clips)
-        self.seen = [_codes(sketch, corpus, h.first_frame) for h in self.heard]
+        self.seen = [clip_codes(sketch, corpus, h.first_frame) for h in self.heard]
 
     def __len__(self) -> int:
         return len(self.corpus.clip_starts)
 
     def description(self) -> dict[str, Any]:
-        options = {"dropout": self.dropout, "jitter": self.jitter}
         return {
             "sketch": asdict(self.config),
-            "options": options,
+            "options": {"dropout": self.dropout},
             "corpus": self.corpus.fingerprint,
             "heard": heard_digest(self.heard),
         }
@@ -94,7 +91,6 @@ class SketchTask:
     ) -> tuple[Tensor, dict[str, float]]:
         tokens, empty = self.corpus.tokens_of(self.corpus.clip_starts[indices]), self.corpus.empty_tokens
         given = drop_condition(tokens, empty, self.dropout, generator)
-        given = given + self.jitter * given.std() * torch.randn(given.shape, generator=generator)
         codes = self.clips[indices]
         errors = {"captions": self._error(model, given, codes, generator, rows)}
         if self.heard:
@@ -128,6 +124,6 @@ class SketchTask:
 
 
 @torch.no_grad()
-def _codes(sketch: Sketch, corpus: LatentCorpus, starts: Tensor) -> Tensor:
+def clip_codes(sketch: Sketch, corpus: LatentCorpus, starts: Tensor) -> Tensor:
     """Codes (N, codes) of the clips that begin at `starts`."""
     return torch.cat([sketch.codes(corpus.clips(some)) for some in starts.split(1024)])

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mindviz.diffusion.naming import Namer
 from mindviz.types import MindvizError
 
 FREQUENCIES = 8
@@ -64,6 +67,13 @@ class SketchConfig:
             )
 
 
+class Naming(NamedTuple):
+    """Who names drawings, and the tokens (M, words, D) of the captions that may be meant (`diffusion.naming`)."""
+
+    namer: Namer
+    candidates: Tensor
+
+
 class Sketch(nn.Module):
     """Condition tokens (B, S, D) to codes (B, codes), and codes to latents and back.
 
@@ -105,12 +115,15 @@ class Sketch(nn.Module):
 
     def condition(self, tokens: Tensor) -> Tensor:
         """What tokens (B, S, D) say, (B, rank + token_dim + 1): words, layout, and whether the layout is known."""
-        c = self.config
-        words = rearrange(tokens[:, : c.words], "b s d -> b (s d)")
-        code = (words - self.word_mean) @ self.word_directions.T / self.word_scale
+        c, code = self.config, self.words(tokens)
         known = tokens.shape[1] > c.words
         layout = tokens[:, c.words] if known else code.new_zeros(len(code), c.token_dim)
         return torch.cat([code, layout, code.new_full((len(code), 1), float(known))], 1)
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """The codes (B, rank) of the words among tokens (B, S, D)."""
+        words = rearrange(tokens[:, : self.config.words], "b s d -> b (s d)")
+        return (words - self.word_mean) @ self.word_directions.T / self.word_scale
 
     def clean(self, noisy: Tensor, angle: Tensor, condition: Tensor) -> Tensor:
         """As `forward`, of a `condition`."""
@@ -125,24 +138,44 @@ class Sketch(nn.Module):
 
     @torch.no_grad()
     def draw(
-        self, tokens: Tensor, negative: Tensor, guidance_scale: float, noise: Tensor, num_inference_steps: int = 25
+        self,
+        tokens: Tensor,
+        negative: Tensor,
+        guidance_scale: float,
+        noise: Tensor,
+        num_inference_steps: int = 25,
+        naming: Naming | None = None,
     ) -> Tensor:
         """The sketch's latents (B, channels, F, h, w), denoised (DDIM) from `noise` (B, N, codes).
 
-        Guided away from `negative` as the U-Net is (paper section 3.4). Of N drawings the most typical one is kept.
+        Guided away from `negative` as the U-Net is (paper section 3.4). With `naming` it is drawn twice: the second
+        time to the caption, too, that the first drawings and the tokens agree on. Of N drawings the most typical one
+        is kept.
         """
+        unwanted = self.condition(negative.expand_as(tokens))
+        asked = self.condition(tokens)
+        drawn = self._drawings([asked], unwanted, guidance_scale, noise, num_inference_steps)
+        if naming is not None:
+            named = naming.candidates[naming.namer.name(self.words(tokens), drawn, self.words(naming.candidates))]
+            meant = self.condition(torch.cat([named, tokens[:, self.config.words :]], 1))
+            drawn = self._drawings([asked, meant], unwanted, guidance_scale, noise, num_inference_steps)
+        return self.clip(drawn[torch.arange(len(drawn)), most_typical(drawn * self.clip_scale)])
+
+    def _drawings(
+        self, asked: Sequence[Tensor], unwanted: Tensor, guidance_scale: float, noise: Tensor, steps: int
+    ) -> Tensor:
+        """Codes (B, N, codes) of drawings to several conditions (B, K) at once: to the mean of what each asks for."""
         draws = noise.shape[1]
-        tokens = tokens.repeat_interleave(draws, dim=0)
-        asked, unwanted = self.condition(tokens), self.condition(negative.expand_as(tokens))
-        angles = torch.linspace(math.pi / 2, 0, num_inference_steps + 1, device=noise.device)
+        asked = [a.repeat_interleave(draws, dim=0) for a in asked]
+        unwanted = unwanted.repeat_interleave(draws, dim=0)
+        angles = torch.linspace(math.pi / 2, 0, steps + 1, device=noise.device)
         x = rearrange(noise, "b n k -> (b n) k")
         for angle, after in itertools.pairwise(angles):
             at = angle.expand(len(x))
-            wanted, other = self.clean(x, at, asked), self.clean(x, at, unwanted)
+            wanted, other = torch.stack([self.clean(x, at, a) for a in asked]).mean(0), self.clean(x, at, unwanted)
             clean = other + guidance_scale * (wanted - other)
             x = after.cos() * clean + after.sin() * (x - angle.cos() * clean) / angle.sin()
-        drawn = rearrange(x, "(b n) k -> b n k", n=draws)
-        return self.clip(drawn[torch.arange(len(drawn)), most_typical(drawn * self.clip_scale)])
+        return rearrange(x, "(b n) k -> b n k", n=draws)
 
     def clip(self, codes: Tensor) -> Tensor:
         """Latents (B, channels, F, h, w) of codes (B, codes)."""

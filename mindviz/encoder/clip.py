@@ -122,3 +122,9 @@ class ClipModel(nn.Module):
 def embed_frames(model: ClipModel, pixels: Tensor, batch: int = 256) -> Tensor:
     """`ClipModel.embed_image` of many pictures, a batch at a time: [N, E]."""
     return torch.cat([model.embed_image(part) for part in pixels.split(batch)])
+
+
+@torch.inference_mode()
+def encode_captions(model: ClipModel, captions: Sequence[str], batch: int = 64) -> Float[Tensor, "B S D"]:
+    """`ClipModel.text_tokens` of many captions, a batch at a time."""
+    return torch.cat([model.text_tokens(captions[i : i + batch]) for i in range(0, len(captions), batch)])

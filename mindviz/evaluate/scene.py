@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mindviz import __version__
-from mindviz.checkpoint import fingerprint, load_module, read_config
+from mindviz.checkpoint import fingerprint
+from mindviz.checkpoint_folder import read_clip
 from mindviz.data import Dataset
 from mindviz.decoder import Decoder
-from mindviz.encoder.clip import ClipConfig, ClipModel
+from mindviz.encoder.clip import ClipModel
 from mindviz.metrics.rows import Trial
 from mindviz.simulate.films import PAIRS_HELD_OUT
 from mindviz.types import MindvizError, SamplingSettings
@@ -84,12 +85,7 @@ class Scene:
     @cached_property
     def clip_model(self) -> ClipModel | None:
         """The checkpoint's CLIP, if it carries one."""
-        folder = self.options.checkpoint / "clip"
-        if not folder.is_dir():
-            return None
-        model = ClipModel(read_config(folder, ClipConfig))
-        load_module(folder, model)
-        return model.eval()
+        return read_clip(self.options.checkpoint)
 
     @cached_property
     def captions(self) -> tuple[str, ...]:

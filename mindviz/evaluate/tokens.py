@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from mindviz.encoder.clip import ClipModel
+from mindviz.encoder.clip import ClipModel, encode_captions
 from mindviz.evaluate.scene import Scene
 
 
-@torch.inference_mode()
-def text_tokens(model: ClipModel, captions: Sequence[str], batch: int = 64) -> np.ndarray:
+def text_tokens(model: ClipModel, captions: Sequence[str]) -> np.ndarray:
     """Tokens float32 (N, S, D) of captions; each different caption is read once."""
     vocabulary, place = np.unique(np.array(captions), return_inverse=True)
-    parts = [model.text_tokens(vocabulary[i : i + batch].tolist()) for i in range(0, len(vocabulary), batch)]
-    return torch.cat(parts).float().numpy()[place]
+    return encode_captions(model, vocabulary.tolist()).float().numpy()[place]
 
 
 def as_words(tokens: np.ndarray, captions: np.ndarray) -> np.ndarray | None:

@@ -88,6 +88,12 @@ def _caption(name: str, motion: str, setting: str) -> str:
     return f"{object_named(name).phrase} {MOTIONS[motion]} {SETTINGS[setting][0]}"
 
 
+def caption_phrases() -> tuple[tuple[str, ...], ...]:
+    """The phrases that captions are made of: of every object, movement and setting."""
+    settings = tuple(phrase for phrase, _ in SETTINGS.values())
+    return tuple(o.phrase for o in OBJECTS), tuple(MOTIONS.values()), settings
+
+
 def _deck(rng: np.random.Generator, cards: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Deal shuffled cards, again and again: pairs come equally often."""
     while True:

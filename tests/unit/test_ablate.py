@@ -14,7 +14,7 @@ import torch
 
 from mindviz.checkpoint import load_arrays, save_arrays
 from mindviz.data import Dataset
-from mindviz.diffusion import SketchConfig, VAEConfig
+from mindviz.diffusion import NamerConfig, SketchConfig, VAEConfig
 from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig
 from mindviz.encoder.clip import ClipConfig
 from mindviz.metrics.inference import bootstrap_interval
@@ -59,6 +59,8 @@ STAGES = StagesRecipe(
     inflate_loop=LOOP,
     sketch=SketchConfig(words=6, token_dim=8, rank=6, codes=8, channels=2, hidden=8, depth=1, shape=(4, 6, 16, 16)),
     sketch_loops=(LOOP,),
+    namer=NamerConfig(codes=8, rank=6, hidden=8),
+    name_loop=LOOP,
     sketched_loop=LOOP,
     painting_loops=(LOOP,),
     cotrain_loops=(LOOP,),

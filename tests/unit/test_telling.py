@@ -65,7 +65,7 @@ def test_it_learns_from_captions_windows_and_what_would_have_been_told(
     assert task.description()["heard"] != SketchTask(sketch, latents).description()["heard"]
 
 
-def test_a_teller_errs_as_the_windows_codes_do(scans: TrainingScans, latents: LatentCorpus) -> None:
+def test_a_teller_errs_as_unseen_windows_do(scans: TrainingScans, latents: LatentCorpus) -> None:
     """Without a correction, tokens told of the training clips have the moments of those that ridge codes say."""
     fit, wanted = make_fit(scans, latents)
     config = replace(ENCODER, memory_heads=0)
@@ -73,11 +73,11 @@ def test_a_teller_errs_as_the_windows_codes_do(scans: TrainingScans, latents: La
     correction.start()
     teller, g = Teller(config, fit, correction.state_dict(), wanted, clearest=1.0), generator()
     told = torch.stack([teller(wanted, g) for _ in range(400)]).flatten(2)
-    said = fit.tokens(fit.unseen, (5, 8)).flatten(1)
-    rest = fit.unseen - teller._codes(wanted) @ teller.telling.into
-    mean = said - fit.tokens(rest, (5, 8)).flatten(1) + fit.bias
+    centred = wanted.flatten(1) - fit.bias
+    telling = Telling.held_out(fit.unseen - fit.unseen.mean(0), centred, fit.fold)
+    mean = fit.tokens(fit.unseen.mean(0) + centred @ telling.into, (5, 8)).flatten(1)
     torch.testing.assert_close(told.mean(0), mean, atol=0.2, rtol=0.0)
-    expected = (rest @ fit.out.T).square().sum(1).mean()  # of the residuals
+    expected = (telling.blur @ fit.out.T).square().sum()
     assert (told - mean).square().sum(2).mean().item() == pytest.approx(expected.item(), rel=0.05)
 
 
@@ -103,6 +103,32 @@ def test_a_telling_has_the_moments_of_the_codes() -> None:
     told = Telling.of(codes, wanted)(wanted, g)
     torch.testing.assert_close(told.T @ told / 4000, codes.T @ codes / 4000, atol=0.2, rtol=0.1)
     torch.testing.assert_close(wanted.T @ told / 4000, wanted.T @ codes / 4000, atol=0.1, rtol=0.1)
+
+
+def test_a_telling_does_not_add_what_no_brain_said() -> None:
+    """Few windows, many things to say, few of them heard: least squares tells of all, held-out runs of those heard."""
+    g = generator()
+    wanted, hears = torch.randn(600, 120, generator=g), torch.zeros(120, 40)
+    hears[:6] = torch.randn(6, 40, generator=g)
+    codes = wanted @ hears + 5.0 * torch.randn(600, 40, generator=g)
+    fresh, fold = torch.randn(4000, 120, generator=g), torch.arange(600) * 6 // 600
+    true = fresh @ hears + 5.0 * torch.randn(4000, 40, generator=g)
+
+    def explained(telling: Telling) -> float:
+        """The share of what is told of fresh clips that they explain, by least squares on as many."""
+        told = telling(fresh, g)
+        return _share(told, fresh)
+
+    real, held_out = _share(true, fresh), explained(Telling.held_out(codes, wanted, fold))
+    assert explained(Telling.of(codes, wanted)) > 1.3 * real  # what the listener would learn to trust
+    assert 0.5 * real < held_out < 1.05 * real  # what so few windows let one be sure of
+    silent = Telling.held_out(5.0 * torch.randn(600, 40, generator=g), wanted, fold)
+    assert silent.heard.sum() < 0.02 * 40 * 25
+
+
+def _share(codes: torch.Tensor, wanted: torch.Tensor) -> float:
+    rest = codes - wanted @ torch.linalg.lstsq(wanted, codes).solution
+    return 1 - (rest.square().sum() / codes.square().sum()).item()
 
 
 def test_a_clearer_telling_has_less_noise_and_as_much_variance() -> None:
