@@ -114,6 +114,7 @@ class Decoder:
         callback : (step, total, latents); may raise, to cancel.
         """
         settings = settings or self.default_settings
+        self.check_settings(settings)
         timings: dict[str, float] = {}
         with _timed(timings, "encode"):
             unwanted = self._negative_bold(window, settings, negative)
@@ -146,12 +147,13 @@ class Decoder:
 
         For a model with a sketch the layout token at the end may be missing, as in tokens of a caption.
         """
+        self.check_settings(settings)
         timings = {} if timings is None else timings
         condition, unwanted = self._to_device(tokens), self._to_device(negative_tokens[: len(tokens)])
         side = self.info.image_size // self.codec.config.downscale
         shape = (1, self.unet.config.in_channels, settings.num_frames, side, side)
         latents = initial_latents(shape, settings.seed, settings.shared_noise).to(self.device)
-        sketch = self._sketch(condition, unwanted, settings)
+        sketch, condition = self._sketch(condition, unwanted, settings)
         noise = torch.Generator(self.device).manual_seed(settings.seed)
         with self._one_at_a_time, torch.no_grad():  # the U-Net holds the frame count of the pass that is running
             with _timed(timings, "sample"):
@@ -163,23 +165,27 @@ class Decoder:
         frames = rearrange((pixels * 255.0).round().to(torch.uint8), "c f h w -> f h w c")
         return VideoClip(np.ascontiguousarray(frames.cpu().numpy()), self.info.fps)
 
-    def _sketch(self, tokens: Tensor, negative: Tensor, settings: SamplingSettings) -> Tensor | None:
-        """The sketch of a model that draws one first, (1, channels, F, h, w)."""
+    def _sketch(self, tokens: Tensor, negative: Tensor, settings: SamplingSettings) -> tuple[Tensor | None, Tensor]:
+        """The sketch of a model that draws one first, (1, channels, F, h, w), and the tokens to paint it to."""
         config = self.unet.config.sketch
         if config is None:
-            return None
+            return None, tokens
         generator = torch.Generator("cpu").manual_seed(settings.seed)
         noise = torch.randn(1, settings.sketch_draws, config.codes, generator=generator)
         naming = self.naming if settings.name_sketch else None
         guidance = settings.sketch_guidance
         return self.unet.sketch.draw(tokens, negative, guidance, noise.to(self.device), naming=naming)
 
+    def check_settings(self, settings: SamplingSettings) -> None:
+        """Refuse settings that this checkpoint cannot follow."""
+        if settings.name_sketch and self._namer is None:
+            raise MindvizError(f"{self.folder}: settings.name_sketch is true: expected a namer, found none")
+
     @cached_property
     def naming(self) -> Naming:
         """The namer and the tokens of all captions that it chooses from, read when first asked for (seconds)."""
-        clip = None if self._namer is None else read_clip(self.folder)
-        if self._namer is None or clip is None:
-            raise MindvizError(f"{self.folder}: settings.name_sketch is true: expected a namer, found none")
+        clip = read_clip(self.folder)
+        assert self._namer is not None and clip is not None  # `check_settings` and `read_namer` have seen to it
         namer, captions = self._namer
         return Naming(namer.to(self.device), encode_captions(clip, captions).clone().to(self.device))
 

@@ -218,7 +218,7 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     ),
     namer=NamerConfig(),
     name_loop=LoopConfig(
-        steps=8000, batch_size=256, lr=2e-3, weight_decay=0.01, warmup=200, ema_decay=0.995, save_every=2000
+        steps=16000, batch_size=256, lr=2e-3, weight_decay=0.01, warmup=200, ema_decay=0.995, save_every=2000
     ),
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
     painting_loops=(replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),),

@@ -28,10 +28,13 @@ _GIFTI_DTD = "http://www.nitrc.org/frs/download.php/"
 _STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
 
 
-def write_gifti(surface_map: SurfaceMap, folder: Path | str, stem: str) -> tuple[Path, Path]:
+def write_gifti(
+    surface_map: SurfaceMap, folder: Path | str, stem: str, about: Mapping[str, str] | None = None
+) -> tuple[Path, Path]:
     """Write ``<stem>_hemi-L.func.gii`` and ``<stem>_hemi-R.func.gii``.
 
-    The files hold float32 values by mesh vertex (NaN where the map has none) and name their hemisphere, mesh and label.
+    The files hold float32 values by mesh vertex (NaN where the map has none) and name their hemisphere, mesh and label;
+    `about` is what else their metadata say.
 
     Returns
     -------
@@ -46,11 +49,11 @@ def write_gifti(surface_map: SurfaceMap, folder: Path | str, stem: str) -> tuple
     paths = folder / f"{stem}_hemi-L.func.gii", folder / f"{stem}_hemi-R.func.gii"
     for path, side in zip(paths, ("left", "right"), strict=True):
         with atomic_file(path) as aside:
-            Path(aside).write_bytes(_encode(getattr(surface_map, side), side, surface_map))
+            Path(aside).write_bytes(_encode(getattr(surface_map, side), side, surface_map, about or {}))
     return paths
 
 
-def _encode(values: np.ndarray, side: str, surface_map: SurfaceMap) -> bytes:
+def _encode(values: np.ndarray, side: str, surface_map: SurfaceMap, about: Mapping[str, str]) -> bytes:
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
     array = GiftiDataArray(
@@ -59,7 +62,8 @@ def _encode(values: np.ndarray, side: str, surface_map: SurfaceMap) -> bytes:
         datatype="NIFTI_TYPE_FLOAT32",
         meta=GiftiMetaData({"Name": surface_map.label or "map"}),
     )
-    meta = GiftiMetaData({"AnatomicalStructurePrimary": _STRUCTURES[side], "MeshName": surface_map.mesh})
+    where = {"AnatomicalStructurePrimary": _STRUCTURES[side], "MeshName": surface_map.mesh}
+    meta = GiftiMetaData({**about, **where})
     xml = GiftiImage(meta=meta, darrays=[array]).to_bytes()
     start, end = xml.index(b"<!DOCTYPE"), xml.index(b"<GIFTI")
     return xml[:start] + xml[end:]  # readers need no document type, and careful ones refuse it

@@ -32,7 +32,7 @@ class NamerConfig:
 
     codes: int = 256
     rank: int = 128
-    hidden: int = 128
+    hidden: int = 224
 
     def __post_init__(self) -> None:
         if min(self.codes, self.rank, self.hidden) < 1:

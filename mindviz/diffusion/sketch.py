@@ -74,6 +74,16 @@ class Naming(NamedTuple):
     candidates: Tensor
 
 
+class Drawing(NamedTuple):
+    """A sketch's latents (B, channels, F, h, w), and the tokens (B, S, D) that the U-Net should paint it to.
+
+    These are the ones that it was drawn to; where a caption was named, the mean of these and the caption's.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+
+
 class Sketch(nn.Module):
     """Condition tokens (B, S, D) to codes (B, codes), and codes to latents and back.
 
@@ -145,21 +155,23 @@ class Sketch(nn.Module):
         noise: Tensor,
         num_inference_steps: int = 25,
         naming: Naming | None = None,
-    ) -> Tensor:
-        """The sketch's latents (B, channels, F, h, w), denoised (DDIM) from `noise` (B, N, codes).
+    ) -> Drawing:
+        """Denoise (DDIM) `noise` (B, N, codes) to N drawings, and keep the most typical one.
 
         Guided away from `negative` as the U-Net is (paper section 3.4). With `naming` it is drawn twice: the second
-        time to the caption, too, that the first drawings and the tokens agree on. Of N drawings the most typical one
-        is kept.
+        time to the caption, too, that the first drawings and the tokens agree on.
         """
         unwanted = self.condition(negative.expand_as(tokens))
         asked = self.condition(tokens)
         drawn = self._drawings([asked], unwanted, guidance_scale, noise, num_inference_steps)
         if naming is not None:
             named = naming.candidates[naming.namer.name(self.words(tokens), drawn, self.words(naming.candidates))]
-            meant = self.condition(torch.cat([named, tokens[:, self.config.words :]], 1))
-            drawn = self._drawings([asked, meant], unwanted, guidance_scale, noise, num_inference_steps)
-        return self.clip(drawn[torch.arange(len(drawn)), most_typical(drawn * self.clip_scale)])
+            meant = torch.cat([named, tokens[:, self.config.words :]], 1)
+            both = [asked, self.condition(meant)]
+            drawn = self._drawings(both, unwanted, guidance_scale, noise, num_inference_steps)
+            tokens = (tokens + meant) / 2
+        best = drawn[torch.arange(len(drawn)), most_typical(drawn * self.clip_scale)]
+        return Drawing(self.clip(best), tokens)
 
     def _drawings(
         self, asked: Sequence[Tensor], unwanted: Tensor, guidance_scale: float, noise: Tensor, steps: int

@@ -12,7 +12,12 @@ from mindviz.evaluate.catalogue import METHODS, Method
 if TYPE_CHECKING:
     from mindviz.evaluate.scene import Options
 
-_SAMPLING = {"steps": "num_inference_steps", "guidance_scale": "guidance_scale", "seed": "seed"}
+_SAMPLING = {
+    "steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+    "seed": "seed",
+    "name_sketch": "name_sketch",
+}
 
 
 def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = METHODS) -> None:
@@ -38,6 +43,11 @@ def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = MET
     parser.add_argument("--steps", type=int, help="denoising steps (default: the checkpoint's)")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
     parser.add_argument("--seed", type=int, help="of window 0; window i has seed + i (default: the checkpoint's)")
+    parser.add_argument(
+        "--name-sketch",
+        action=argparse.BooleanOptionalAction,
+        help="name the sketch's drawings and draw them again (default: as the checkpoint says)",
+    )
     parser.add_argument("--permutations", type=int, default=10_000)
 
 

@@ -110,6 +110,7 @@ def open_scene(options: Options) -> Scene:
     run = options.run or _first(dataset, options.subject)
     count = _count(len(dataset.run(options.subject, run).bold), options.limit)
     settings = replace(decoder.default_settings, **options.sampling)
+    decoder.check_settings(settings)
     trial = true_clips(dataset, run, count)
     size = decoder.info.image_size
     decoded, true = (settings.num_frames, size, size, 3), trial.clips.shape[1:]

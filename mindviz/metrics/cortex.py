@@ -67,20 +67,13 @@ def parcel_summary(
     """
     maps, vertices = np.asarray(maps, dtype=np.float64), np.asarray(vertices)
     _check(maps, vertices, parcels, level)
-    labels = parcels.labels[vertices]
-    counts = np.bincount(labels, minlength=len(parcels.names))
-    held = np.flatnonzero(counts[1:]) + 1
+    counts, sums = _totals(maps, parcels.labels[vertices], len(parcels.names))
+    held = np.flatnonzero(counts)
     if not held.size:
         raise MindvizError(f"parcellation {parcels.name}: expected a parcel with a voxel, found none")
-    member = (labels[:, None] == held).astype(np.float64)
-    sums = maps @ member  # (N, G)
+    counts, sums = counts[held], sums[:, held]
     if not (sums.sum(axis=1) > 0).all():
         raise MindvizError("expected maps with some value in a parcel, found one of zeros only")
-    share_of_voxels = counts[held] / counts[held].sum()
-
-    def shares(totals: np.ndarray) -> np.ndarray:
-        return totals / totals.sum(axis=-1, keepdims=True)
-
     draws = shot_means(sums, shots, num, seed)  # (num, G)
     average, bounds = sums.mean(axis=0), [(1 - level) / 2, (1 + level) / 2]
 
@@ -88,15 +81,78 @@ def parcel_summary(
         return np.quantile(values, bounds, axis=0).T
 
     return ParcelSummary(
-        names=tuple(parcels.names[i] for i in held),
-        counts=counts[held],
-        mean=average / counts[held],
-        mean_interval=interval(draws / counts[held]),
-        share=shares(average),
-        share_interval=interval(shares(draws)),
-        enrichment=shares(average) / share_of_voxels,
-        enrichment_interval=interval(shares(draws) / share_of_voxels),
+        names=tuple(parcels.names[i + 1] for i in held),
+        counts=counts,
+        mean=average / counts,
+        mean_interval=interval(draws / counts),
+        share=_shares(average),
+        share_interval=interval(_shares(draws)),
+        enrichment=_enrichment(average, counts),
+        enrichment_interval=interval(_enrichment(draws, counts)),
     )
+
+
+@dataclass(frozen=True)
+class MapByParcel:
+    """One map by parcel: all G parcels of a parcellation, in its order.
+
+    Attributes
+    ----------
+    names : of the G parcels.
+    counts : (G,), vertices with a value in each.
+    mean : (G,), of the map over these; NaN where there are none.
+    share, enrichment : (G,), as in `ParcelSummary`; NaN where there are no vertices, and everywhere for a map that is
+        somewhere below 0 or holds nothing in any parcel: its parts are no shares.
+    """
+
+    names: tuple[str, ...]
+    counts: np.ndarray
+    mean: np.ndarray
+    share: np.ndarray
+    enrichment: np.ndarray
+
+
+def map_by_parcel(values: np.ndarray, parcels: Parcellation) -> MapByParcel:
+    """Sum one map up by parcel, of either sign.
+
+    Parameters
+    ----------
+    values : ndarray, shape (num_vertices(mesh),)
+        By cortical index (`mindviz.brain.to_cortex`); NaN or infinity is no value.
+
+    Raises
+    ------
+    MindvizError
+        For a map that does not fit the parcellation.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != parcels.labels.shape:
+        raise MindvizError(f"one value for each vertex {parcels.labels.shape} is expected, found {values.shape}")
+    known = np.isfinite(values)
+    counts, sums = _totals(values[None, known], parcels.labels[known], len(parcels.names))
+    nothing = np.full(len(counts), np.nan)
+    held, total = counts > 0, sums[0]
+    mean, share, enrichment = nothing.copy(), nothing.copy(), nothing.copy()
+    mean[held] = total[held] / counts[held]
+    if (values[known] >= 0).all() and total.sum() > 0:
+        share[held], enrichment[held] = _shares(total[held]), _enrichment(total[held], counts[held])
+    return MapByParcel(parcels.names[1:], counts, mean, share, enrichment)
+
+
+def _totals(maps: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the labels (V,) each of `size` - 1 parcels has, and the sum of maps (N, V) over them; not of 0."""
+    sums = np.stack([np.bincount(labels, weights=values, minlength=size) for values in maps])
+    return np.bincount(labels, minlength=size)[1:], sums[:, 1:]
+
+
+def _shares(totals: np.ndarray) -> np.ndarray:
+    """Totals (…, G) as shares of their sum."""
+    return totals / totals.sum(axis=-1, keepdims=True)
+
+
+def _enrichment(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The share of the totals (…, G) over the share of the voxels (G,)."""
+    return _shares(totals) / _shares(counts)
 
 
 def _check(maps: np.ndarray, vertices: np.ndarray, parcels: Parcellation, level: float) -> None:

@@ -52,14 +52,14 @@ class Scale:
         return np.isfinite(values) & (True if self.threshold is None else size >= self.threshold)
 
 
-def scale_of(values: np.ndarray, threshold: float | None = None) -> Scale:
-    """The 1st to the 99th percentile, or symmetric around 0 for values of both signs. NaN is left out."""
+def scale_of(values: np.ndarray, threshold: float | None = None, signed: bool | None = None) -> Scale:
+    """The 1st to the 99th percentile, or symmetric around 0 for values of both signs (`signed` says so). No NaN."""
     values = values[np.isfinite(values)]
-    signed = bool((values < 0).any())
+    signed = bool((values < 0).any()) if signed is None else signed
     if values.size == 0:
         return Scale((0.0, 1.0), threshold, False)
     if signed:
-        high = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max())
+        high = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
         return Scale((-high, high), threshold, True)
     low, high = (float(limit) for limit in np.percentile(values, [1, 99]))
     return Scale((low, high) if low < high else (low - 0.5, low + 0.5), threshold, False)
@@ -73,6 +73,7 @@ def plot_cortex(
     threshold: float | None = None,
     simulated: bool = False,
     dpi: int = 200,
+    signed: bool | None = None,
 ) -> Figure:
     """Draw a map on both hemispheres, lateral above and medial below; a flat surface is drawn once.
 
@@ -86,6 +87,8 @@ def plot_cortex(
         Hide what is smaller (in size, for a map of both signs).
     simulated : bool
         Writes "simulated data" on the figure.
+    signed : bool, optional
+        Diverging colours around 0; by default, whether the map has values below 0.
 
     Returns
     -------
@@ -94,14 +97,14 @@ def plot_cortex(
     """
     check_surface_map(surface_map)
     both = np.concatenate([surface_map.left, surface_map.right])
-    scale = scale_of(both, threshold)
+    scale = scale_of(both, threshold, signed)
     views = ("flat",) if surface == "flat" else ("lateral", "medial")
     figure = Figure(figsize=(7.2, 5.6 if len(views) == 2 else 3.6), dpi=dpi)
     edges = {
         "left": 0.01,
         "right": 0.99,
         "bottom": 0.13 if len(views) == 2 else 0.2,
-        "top": 0.93 - 0.05 * (2 - len(views)),
+        "top": 0.93 - 0.05 * (2 - len(views)) - 0.03 * title.count("\n"),
     }
     grid = figure.add_gridspec(len(views), 2, wspace=0.02, hspace=0.02, **edges)
     for row, view in enumerate(views):

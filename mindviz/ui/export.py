@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mindviz import __version__, brain, checkpoint, video
-from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip
+from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip, Window
+from mindviz.ui.map_choice import MapChoice, choose, label, layer_and_head
 from mindviz.ui.workspace import Similarity, Workspace, resized
 
 FILES = (
@@ -20,8 +22,10 @@ FILES = (
 )
 
 
-def check_target(folder: Path) -> Path:
+def check_target(folder: Path, files: Sequence[str] = FILES) -> Path:
     """The folder itself if it can be written whole: absent, empty, or holding an earlier export and nothing else.
+
+    `files` are those that an export of its kind writes.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def check_target(folder: Path) -> Path:
         Otherwise, and for the current working directory; other people's files are never replaced.
     """
     checkpoint.replaceable(folder)
-    foreign = sorted(path.name for path in folder.glob("*") if path.name not in FILES) if folder.exists() else []
+    foreign = sorted(path.name for path in folder.glob("*") if path.name not in files) if folder.exists() else []
     if foreign:
         raise MindvizError(
             f"{folder}: expected a new or empty folder, found other files in it ({', '.join(foreign[:3])})"
@@ -50,12 +54,14 @@ def export(workspace: Workspace, decoded: Decoded, folder: Path, layer: int = -1
     size = truth.frames.shape[1:3]
     same_size = VideoClip(resized(decoded.clip, len(decoded.clip.frames), size), decoded.clip.fps)
     attention = workspace.attention(decoded, layer, head)
-    surface = workspace.surface_map(decoded.window.subject, attention)
+    subject, choice = decoded.window.subject, choose("received", layer, head)
+    surface = workspace.surface_map(subject, attention, label(workspace, subject, choice))
+    about = gifti_metadata(map_record(workspace, subject, choice, attention), workspace.simulated)
     with checkpoint.atomic_folder(folder) as target:
         video.write_mp4(target / "truth.mp4", truth)
         video.write_mp4(target / "reconstruction.mp4", decoded.clip)
         video.write_mp4(target / "side_by_side.mp4", video.side_by_side(truth, same_size))
-        brain.write_gifti(surface, target, "attention")
+        brain.write_gifti(surface, target, "attention", about)
         checkpoint.write_json(target / "result.json", result(workspace, decoded, attention))
     return folder / "result.json"
 
@@ -67,14 +73,7 @@ def result(workspace: Workspace, decoded: Decoded, attention: AttentionMap) -> d
         "mindviz": __version__,
         "simulated": workspace.simulated,
         "dataset": {"name": dataset.name, "folder": str(dataset.folder), "fingerprint": dataset.fingerprint},
-        "scan": {
-            "subject": window.subject,
-            "run": window.run,
-            "index": window.index,
-            "film_seconds": [window.index * workspace.tr, (window.index + 1) * workspace.tr],
-            "clamped": window.clamped,
-            "caption": workspace.caption(window.run, window.index),
-        },
+        "scan": scan_record(workspace, window),
         "settings": asdict(decoded.settings),
         "timings_seconds": {name: round(seconds, 4) for name, seconds in decoded.timings.items()},
         "similarity": similarity_record(workspace.similarity(decoded)),
@@ -88,6 +87,45 @@ def result(workspace: Workspace, decoded: Decoded, attention: AttentionMap) -> d
         },
         "provenance": decoded.provenance,
     }
+
+
+def scan_record(workspace: Workspace, window: Window) -> dict[str, Any]:
+    """Which scan it was, and what was shown then."""
+    return {
+        "subject": window.subject,
+        "run": window.run,
+        "index": window.index,
+        "film_seconds": [window.index * workspace.tr, (window.index + 1) * workspace.tr],
+        "clamped": window.clamped,
+        "caption": workspace.caption(window.run, window.index),
+    }
+
+
+def map_record(workspace: Workspace, subject: str, choice: MapChoice, found: AttentionMap) -> dict[str, Any]:
+    """What a map is: layers and heads from 0, -1 their mean, None for a method that has none."""
+    named = layer_and_head(workspace, subject, choice) if choice.by_layer else (None, None)
+    return {
+        "label": label(workspace, subject, choice),
+        "method": choice.method,
+        "layer": choice.layer if choice.by_layer else None,
+        "layer_name": named[0],
+        "head": choice.head if choice.by_layer else None,
+        "head_name": named[1],
+        "control": choice.control or None,
+        "stage": found.stage,
+        "units": choice.units,
+        "caution": workspace.caution(choice.method),
+    }
+
+
+def gifti_metadata(told: Mapping[str, Any], simulated: bool) -> dict[str, str]:
+    """A `map_record` as the metadata of a GIFTI file: words only, none for what there is not."""
+    said = {"Simulated": str(simulated).lower(), **{_camel(key): value for key, value in told.items()}}
+    return {key: str(value) for key, value in said.items() if value is not None}
+
+
+def _camel(key: str) -> str:
+    return "".join(part.capitalize() for part in key.split("_"))
 
 
 def similarity_record(similarity: Similarity) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def theme() -> gr.themes.Base:
 
 def build_page(workspace: Workspace) -> gr.Blocks:
     """The page for one workspace."""
-    with gr.Blocks(title="mindviz", fill_width=True, analytics_enabled=False) as page:
+    # gradio keeps copies of what it handed out: those of an hour ago are deleted, looked for every ten minutes
+    with gr.Blocks(title="mindviz", fill_width=True, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(
             views.header(workspace.dataset.name, workspace.decoder.name, workspace.simulated),
             apply_default_css=False,

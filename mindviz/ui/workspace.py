@@ -169,11 +169,11 @@ class Workspace:
                     f"the encoder of subject {subject}: expected a {name} from -1 to {number - 1}, found {wanted}"
                 )
 
-    def surface_map(self, subject: str, attention: AttentionMap) -> SurfaceMap:
+    def surface_map(self, subject: str, attention: AttentionMap, label: str) -> SurfaceMap:
         """The map on the dataset's mesh; `Decoder.check` has compared its vertices with the checkpoint's."""
         vertices = self.dataset.run(subject, self.runs(subject)[0]).vertices
         projection = brain.Projection(vertices, self.dataset.mesh)
-        return projection.to_surface(attention.values, f"attention {attention.method}")
+        return projection.to_surface(attention.values, label)
 
     def similarity(self, decoded: Decoded) -> Similarity:
         """Compare with the truth, and with clips of other shots as a baseline."""

@@ -5,12 +5,14 @@ Screenshots are left in ``out/screenshots/``. Without a browser the tests are sk
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
+
+from mindviz.ui.map_export import FILES
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "assets" / "demo"
@@ -112,7 +116,7 @@ def page(browser, app, request) -> Iterator[object]:
 
 def leaves(address: str) -> bool:
     parts = urlsplit(address)
-    return parts.scheme not in ("data", "blob", "about") and parts.hostname not in ("127.0.0.1", "localhost")
+    return parts.scheme not in ("data", "blob", "about", "file") and parts.hostname not in ("127.0.0.1", "localhost")
 
 
 def choose(page, scan: int) -> None:
@@ -183,6 +187,38 @@ def test_another_method_and_a_control_are_drawn(page, app):
     page.wait_for_function(titled, arg="Activation pattern")
     assert not page.locator("#app-control input").is_enabled()
     assert page.locator("#app-control input").input_value() == "as it is"
+
+
+def test_the_map_that_is_shown_is_saved_as_a_zip(page, app, tmp_path):
+    assert page.is_disabled("#app-save"), "there is no map yet"
+    choose(page, 5)
+    decode(page)
+    page.wait_for_selector("#app-save:enabled")
+    first = save(page, tmp_path)
+    assert first.name.startswith("mindviz_subject-1_test1_scan-5_received")
+    pick(page, "#app-method", "Attention rollout")
+    pick(page, "#app-control", "less its mean")
+    page.wait_for_function("() => document.querySelector('#cortex .mv-title').textContent.endsWith('less its mean')")
+    second = save(page, tmp_path)  # not the file of before
+    assert second.name == "mindviz_subject-1_test1_scan-5_rollout_less-uniform.zip"
+    with zipfile.ZipFile(second) as archive:
+        assert sorted(archive.namelist()) == sorted(f"{second.stem}/{name}" for name in FILES)
+        told = json.loads(archive.read(f"{second.stem}/map.json"))
+        archive.extractall(tmp_path)
+    assert (told["map"]["method"], told["map"]["control"], told["simulated"]) == ("rollout", "uniform", True)
+    page.goto((tmp_path / second.stem / "map.html").as_uri())  # the page alone, from a disk
+    page.wait_for_selector("#cortex canvas")
+    assert "Attention rollout less its mean" in page.inner_text("#cortex .mv-title")
+
+
+def save(page, folder: Path) -> Path:
+    """Press the button and keep what the browser gets, under the name it gets it by."""
+    with page.expect_download() as getting:
+        page.click("#app-save")
+    path = folder / getting.value.suggested_filename
+    getting.value.save_as(path)
+    page.wait_for_selector("#app-save:enabled")
+    return path
 
 
 def pick(page, dropdown: str, name: str) -> None:

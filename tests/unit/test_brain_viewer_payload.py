@@ -28,7 +28,7 @@ def test_geometry_keeps_every_surface_to_a_hundredth_of_a_millimetre(mesh):
     header, arrays = _unpack(viewer.geometry_payload(mesh))
     assert header["surfaces"][0]["name"] == "inflated" and header["vertices"] == meshes.hemisphere_vertices(mesh)
     for side in ("left", "right"):
-        for name in ("inflated", "pial"):
+        for name in ("inflated", "pial", "white", "sphere"):
             key = f"{side}/{name}"
             points = arrays[key].reshape(-1, 3) * header["arrays"][key]["scale"]
             true = getattr(meshes.surface(mesh, name), side).coordinates
@@ -40,6 +40,19 @@ def test_geometry_keeps_every_surface_to_a_hundredth_of_a_millimetre(mesh):
         assert rows(faces) == rows(getattr(meshes.surface(mesh, "pial"), side).faces)
         flat = faces[: header["arrays"][f"{side}/faces"]["flat"] // 3]
         assert rows(flat) == rows(getattr(meshes.surface(mesh, "flat"), side).faces)
+
+
+@pytest.mark.parametrize(("mesh", "megabytes"), [("fsLR-32k", 2.8), ("fsaverage5", 0.9)])
+def test_geometry_has_every_surface_that_the_packages_ship(mesh, megabytes):
+    payload = viewer.geometry_payload(mesh)
+    header, arrays = _unpack(payload)
+    names = [surface["name"] for surface in header["surfaces"]]
+    assert set(names) == set(meshes.SURFACES[mesh]) - {"midthickness"} and {"white", "flat", "sphere"} < set(names)
+    assert all(arrays[f"{side}/{name}"].size == 3 * header["vertices"] for side in ("left", "right") for name in names)
+    white, pial = (arrays[f"left/{name}"] * header["arrays"][f"left/{name}"]["scale"] for name in ("white", "pial"))
+    apart = np.linalg.norm((white - pial).reshape(-1, 3), axis=1)
+    assert 1 < np.median(apart) < 5  # the thickness of cortex, in mm
+    assert len(payload) < megabytes * 1e6
 
 
 def test_geometry_names_the_area_and_networks_of_each_vertex():

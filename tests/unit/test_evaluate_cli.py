@@ -45,6 +45,7 @@ def test_a_report_without_judge_or_training_films(tiny_dataset, tiny_checkpoint,
         (["--training-data", "nowhere"], "nowhere"),
         (["--limit=13"], "1 to 12"),
         (["--vit", "nowhere"], "nowhere"),
+        (["--name-sketch"], "expected a namer"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(tiny_dataset, tiny_checkpoint, tmp_path, capsys, more, told):

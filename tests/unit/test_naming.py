@@ -71,7 +71,10 @@ def test_the_second_drawing_is_to_the_words_and_to_the_caption(sketch: Sketch, n
     sketch.clean = clean  # type: ignore[method-assign]
     drawn = sketch.draw(tokens, negative, 2.0, torch.randn(2, 3, 12), 4, Naming(namer, candidates))
     wanted = answers[2] + 2.0 * (answers[:2].mean(0) - answers[2])
-    torch.testing.assert_close(drawn, sketch.clip(wanted[None]).expand(2, -1, -1, -1, -1), atol=1e-4, rtol=1e-4)
+    expected = sketch.clip(wanted[None]).expand(2, -1, -1, -1, -1)
+    torch.testing.assert_close(drawn.latents, expected, atol=1e-4, rtol=1e-4)
+    painted = torch.cat([(tokens[:, :4] + candidates[[2, 0]]) / 2, tokens[:, 4:]], 1)  # the layout is the brain's own
+    torch.testing.assert_close(drawn.tokens, painted)
 
 
 def test_a_namer_learns_what_clips_show() -> None:
@@ -165,7 +168,7 @@ def test_a_checkpoint_that_cannot_name(checkpoint: Path, tmp_path: Path) -> None
     without = shutil.copytree(checkpoint, tmp_path / "without")
     shutil.rmtree(without / "namer")
     tokens = np.zeros((4, 8), np.float32)
-    with pytest.raises(MindvizError, match="settings.name_sketch is true: expected a namer, found none"):
+    with pytest.raises(MindvizError, match=r"settings\.name_sketch is true: expected a namer, found none"):
         Decoder.load(without).decode_tokens(tokens, tokens, SETTINGS)
 
     mute = shutil.copytree(checkpoint, tmp_path / "mute")

@@ -56,6 +56,8 @@ def test_scale_is_symmetric_for_values_of_both_signs():
     scale = scale_of(np.array([-1.0, 3.0, np.nan]), threshold=2)
     assert scale.signed and scale.limits[0] == -scale.limits[1] == pytest.approx(-3, rel=0.05)
     assert scale.visible(np.array([-2.5, 0.5, 2.5, np.nan])).tolist() == [True, False, True, False]
+    assert scale_of(np.array([1.0, 3.0]), signed=True).limits[0] < 0  # a difference that is nowhere negative
+    assert scale_of(np.zeros(3), signed=True).limits == (-1, 1)
 
 
 def test_network_means_match_a_loop():

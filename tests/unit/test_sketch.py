@@ -77,7 +77,7 @@ def test_a_drawing_of_a_known_answer(sketch: Sketch) -> None:
     asked = sketch.condition(tokens.repeat_interleave(3, 0))
     sketch.clean = lambda x, angle, c: (told if torch.equal(c, asked) else other).expand(len(x), -1)  # type: ignore[method-assign]
     for scale in (1.0, 3.0):
-        drawn = sketch.draw(tokens, negative, scale, torch.randn(2, 3, 12), num_inference_steps=4)
+        drawn = sketch.draw(tokens, negative, scale, torch.randn(2, 3, 12), num_inference_steps=4).latents
         expected = sketch.clip((other + scale * (told - other))[None]).expand(2, -1, -1, -1, -1)
         torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
@@ -107,7 +107,7 @@ def test_it_learns_to_draw_what_captions_say(latents: LatentCorpus) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    drawn = sketch.draw(corpus.tokens, corpus.empty_tokens[None], 1.0, torch.randn(2, 4, 12, generator=g))
+    drawn = sketch.draw(corpus.tokens, corpus.empty_tokens[None], 1.0, torch.randn(2, 4, 12, generator=g)).latents
     true = corpus.clips(torch.tensor([0, 40]))[:, :2]
     distances = torch.cdist(drawn.flatten(1), true.flatten(1))
     assert (distances.argmin(1) == torch.tensor([0, 1])).all()
@@ -128,8 +128,8 @@ def test_the_most_typical_drawing_lies_in_the_larger_cluster() -> None:
 
 def test_of_many_drawings_one_is_kept(sketch: Sketch) -> None:
     tokens, negative, noise = torch.randn(2, 4, 8), torch.zeros(1, 4, 8), torch.randn(2, 6, 12)
-    each = torch.stack([sketch.draw(tokens, negative, 2.0, noise[:, i : i + 1]) for i in range(6)], 1)
-    kept = sketch.draw(tokens, negative, 2.0, noise)
+    each = torch.stack([sketch.draw(tokens, negative, 2.0, noise[:, i : i + 1]).latents for i in range(6)], 1)
+    kept = sketch.draw(tokens, negative, 2.0, noise).latents
     same = torch.isclose(each, kept[:, None], atol=1e-4).flatten(2).all(2)
     assert same.any(1).all()
 

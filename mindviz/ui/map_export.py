@@ -1,0 +1,168 @@
+"""Any map that the cortex panel shows, as files that other programs read. Knows nothing of gradio."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindviz import __version__, brain, checkpoint
+from mindviz.brain import dscalar, parcellations
+from mindviz.encoder.subject import SINGLE, encoder_folder
+from mindviz.metrics.cortex import map_by_parcel
+from mindviz.plots import plot_cortex, save_figure
+from mindviz.types import AttentionMap, Decoded, SurfaceMap
+from mindviz.ui import export, viewer
+from mindviz.ui.map_choice import MapChoice, choose, file_stem, label
+from mindviz.ui.workspace import Workspace
+
+FILES = (
+    "map_hemi-L.func.gii",
+    "map_hemi-R.func.gii",
+    "map.dscalar.nii",
+    "parcels.csv",
+    "map.png",
+    "map.svg",
+    "map.html",
+    "map.json",
+)
+CORTEX_FILES = ("map.dscalar.nii", "parcels.csv")  # CIFTI and our parcellations are of fsLR-32k
+PARCEL_COLUMNS = ("parcellation", "hemisphere", "parcel", "vertices", "mean", "share", "enrichment")
+_BY_HEMISPHERE = ("hcp-mmp",)  # its areas are one hemisphere's; networks span both
+
+
+def files(mesh: str) -> tuple[str, ...]:
+    """What is written for a map on `mesh`."""
+    return tuple(name for name in FILES if mesh == dscalar.MESH or name not in CORTEX_FILES)
+
+
+def export_map(
+    workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
+    control: str = "",
+) -> Path:  # fmt: skip
+    """Write the map of a decoded scan into `folder` as `files` of its mesh, all of them or none.
+
+    Parameters
+    ----------
+    folder : Path
+        New, empty, or an earlier export of a map, which is replaced.
+    method : a key of `mindviz.explain.METHODS`.
+    layer, head : from 0; -1 is the mean over them. Of no account for a method without layers and heads.
+    control : ``""``, or a key of `workspace.CONTROL_NAMES`, whose map is taken off.
+
+    Returns
+    -------
+    Path
+        ``map.json``, which tells where the map comes from.
+
+    Raises
+    ------
+    MindvizError
+        For a folder that holds anything else, or a map that this checkpoint cannot give.
+    """
+    folder, choice = export.check_target(folder, FILES), choose(method, layer, head, control)
+    subject = decoded.window.subject
+    name = label(workspace, subject, choice)
+    found = workspace.attribution(decoded, choice.method, choice.layer, choice.head, choice.control)
+    surface = workspace.surface_map(subject, found, name)
+    told = record(workspace, decoded, choice, found)
+    with checkpoint.atomic_folder(folder) as target:
+        write_map(surface, target, choice, told)
+    return folder / "map.json"
+
+
+def zip_map(
+    workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
+    control: str = "",
+) -> Path:  # fmt: skip
+    """`export_map` as one zip in `folder`; name (`map_choice.file_stem`) and folder inside tell the scan and map."""
+    stem = file_stem(decoded.window, choose(method, layer, head, control))
+    path = folder / f"{stem}.zip"
+    with tempfile.TemporaryDirectory() as aside:
+        home = export_map(workspace, decoded, Path(aside) / stem, method, layer, head, control).parent
+        with checkpoint.atomic_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in sorted(file.name for file in home.iterdir()):
+                archive.write(home / name, f"{stem}/{name}")
+    return path
+
+
+def write_map(surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any]) -> None:
+    """Write the `files` of one map into a folder that is there; `told` is its `record`."""
+    scan, simulated = told["scan"], bool(told["simulated"])
+    where = f"subject {scan['subject']}, {scan['run']}, scan {scan['index']}"
+    brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
+    if surface.mesh == dscalar.MESH:
+        dscalar.write_dscalar(surface, target / "map.dscalar.nii")
+        write_parcels(surface, target / "parcels.csv")
+    figure = plot_cortex(
+        surface, f"{surface.label}\n{where}", choice.units, simulated=simulated, signed=choice.signed or None
+    )
+    for ending in (".png", ".svg"):
+        save_figure(figure, target / f"map{ending}")
+    title = f"{surface.label} · {where}"
+    payload = viewer.values_payload(surface, title, choice.units, simulated, signed=choice.signed or None)
+    with checkpoint.atomic_file(target / "map.html") as page:
+        page.write_text(viewer.standalone_page(payload, surface.mesh, page_title=title), encoding="utf-8")
+    checkpoint.write_json(target / "map.json", told | {"files": list(files(surface.mesh))})
+
+
+# ---------------------------------------------------------------------- the table
+def write_parcels(surface: SurfaceMap, path: Path) -> None:
+    """A map by network and area as CSV: a row for each parcel of the three parcellations, with `PARCEL_COLUMNS`.
+
+    A share is of the map's sum over all parcels, enrichment that share over the parcel's share of the vertices with a
+    value. A cell is empty where there is no such number (`mindviz.metrics.cortex.MapByParcel`).
+
+    Raises
+    ------
+    MindvizError
+        For a mesh without parcellations.
+    """
+    values = brain.to_cortex(surface)
+    with checkpoint.atomic_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(PARCEL_COLUMNS)
+        for name in parcellations.PARCELLATIONS:
+            table.writerows(_rows(values, parcellations.load(name, surface.mesh)))
+
+
+def _rows(values: np.ndarray, parcels: parcellations.Parcellation) -> Iterator[list[str | int]]:
+    """The rows of one parcellation for a map by cortical index."""
+    apart = parcels.name in _BY_HEMISPHERE
+    found = map_by_parcel(values, parcels.by_hemisphere() if apart else parcels)
+    for i, name in enumerate(found.names):
+        side, area = ({"L": "left", "R": "right"}[name[0]], name[2:]) if apart else ("", name)
+        numbers = (found.mean[i], found.share[i], found.enrichment[i])
+        cells = ["" if np.isnan(number) else f"{number:.8g}" for number in numbers]
+        yield [parcels.name, side, area, int(found.counts[i]), *cells]
+
+
+# ---------------------------------------------------------------------- where it comes from
+def record(workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap) -> dict[str, Any]:
+    """Where a map comes from, as JSON. It names no folder of this machine: it is handed on with the map."""
+    decoder, dataset = workspace.decoder, workspace.dataset
+    subject = decoded.window.subject
+    encoder = encoder_folder(decoder.folder, subject if decoder.subjects else SINGLE)
+    return {
+        "mindviz": __version__,
+        "simulated": workspace.simulated,
+        "checkpoint": {**decoder.info.provenance, "name": decoder.name, "encoder_sha256": _fingerprint(encoder)},
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "mesh": dataset.mesh},
+        "scan": export.scan_record(workspace, decoded.window),
+        "map": export.map_record(workspace, subject, choice, found),
+        "seed": decoded.settings.seed,
+        "settings": asdict(decoded.settings),
+        "provenance": decoded.provenance,
+    }
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(folder: Path) -> str:
+    return checkpoint.fingerprint(folder)  # weights of full size are a gigabyte: read them once
