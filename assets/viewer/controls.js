@@ -1,17 +1,8 @@
 // The page elements around the canvas: title, buttons, colour bar, threshold, tooltip. Knows nothing of WebGL.
-import { COLORMAPS, gradient } from "./colormaps.js";
+import { gradient } from "./colormaps.js";
 import { number } from "./data.js";
-
-export function make(tag, className = "", attributes = {}, children = []) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") node.textContent = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
+import { buildDisplay } from "./display.js";
+import { make } from "./elements.js";
 
 /** A row of buttons of which one is pressed, or a list where there is no room (the style sheet shows one of them).
  * `choose(name)` is called on a choice; `.press(name)` shows it. */
@@ -33,8 +24,8 @@ function choice(label, entries, choose) {
   return { nodes: [group, list], press, enable };
 }
 
-/** Build everything inside `element`; `on` has the callbacks surface, view, zoom, reset, threshold, colours. */
-export function buildControls(element, { surfaces, presets, height, theme, credit }, on) {
+/** Build everything inside `element`; `on` has the callbacks surface, view, zoom, reset, threshold and those of the display. */
+export function buildControls(element, { surfaces, presets, parcellations, height, theme, credit }, on) {
   const title = make("div", "mv-title", { text: "Cortex" });
   const badge = make("span", "mv-badge", { text: "Simulated", hidden: "" });
   const surface = choice("Surface", surfaces, on.surface);
@@ -57,7 +48,8 @@ export function buildControls(element, { surfaces, presets, height, theme, credi
   const stage = make("div", "mv-stage", { style: `height:${height}px` }, [
     canvas, labels.left, labels.right, tooltip, message,
   ]);
-  const foot = buildFoot(on);
+  const display = buildDisplay(parcellations, on);
+  const foot = buildFoot(display.node, on);
   const summary = make("p", "mv-summary", { "aria-live": "polite" });
   const root = make("section", "mv-viewer", { "data-theme": theme, "aria-label": "Cortex viewer" }, [
     make("div", "mv-head", {}, [
@@ -67,33 +59,33 @@ export function buildControls(element, { surfaces, presets, height, theme, credi
   ]);
   root.append(make("p", "mv-credit", { text: `Drag or arrow keys turn, + and − zoom, 1 to 5 choose a view. ${credit}` }));
   element.replaceChildren(root);
-  return { root, title, badge, surface, view, canvas, labels, tooltip, message, stage, foot, summary };
+  return { root, title, badge, surface, view, canvas, labels, tooltip, message, stage, foot, display, summary };
 }
 
-function buildFoot(on) {
+function buildFoot(display, on) {
   const bar = make("div", "mv-bar");
   const hidden = make("div", "mv-hidden");
   const ticks = make("div", "mv-ticks");
   const units = make("div", "mv-units");
   const threshold = make("input", "", { type: "range", min: "0", max: "1000", value: "0", "aria-label": "Threshold" });
   const level = make("output", "", { text: "off" });
-  const colours = make("select", "", { "aria-label": "Colour map" });
   threshold.addEventListener("input", () => on.threshold(Number(threshold.value) / 1000));
-  colours.addEventListener("change", () => on.colours(colours.value));
   bar.append(hidden);
-  const node = make("div", "mv-foot", { hidden: "" }, [
+  const ofMap = [
     make("div", "mv-scale", {}, [bar, ticks]), units,
     make("label", "mv-field", {}, [make("span", "", { text: "Hide below" }), threshold, level]),
-    make("label", "mv-field", {}, [make("span", "", { text: "Colours" }), colours]),
-  ]);
-  return { node, bar, hidden, ticks, units, threshold, level, colours };
+  ];
+  const show = (on) => ofMap.forEach((part) => (part.hidden = !on));
+  show(false);
+  return { node: make("div", "mv-foot", {}, [...ofMap, display]), show, bar, hidden, ticks, units, threshold, level };
 }
 
-/** Draw the colour bar, its numbers, its units and the part that the threshold hides. */
-export function showScale(foot, map, colours, share) {
-  const [low, high] = map.limits;
-  foot.bar.style.backgroundImage = gradient(colours);
-  const beyond = { low: map.extremes[0] < low, high: map.extremes[1] > high };
+/** Draw the colour bar of a scale (`scaleOf`), its numbers, its units and the part that the threshold hides. */
+export function showScale(foot, scale, colours, share, opacity) {
+  const [low, high] = scale.limits;
+  const veil = `rgb(162 162 162 / ${1 - opacity})`; // the grey of the cortex, as it shows through the map
+  foot.bar.style.backgroundImage = `linear-gradient(${veil}, ${veil}), ${gradient(colours)}`;
+  const beyond = { low: scale.extremes[0] < low, high: scale.extremes[1] > high };
   const flat = low === high;
   foot.ticks.replaceChildren(
     ...(flat ? [0.5] : [0, 0.25, 0.5, 0.75, 1]).map((at) => {
@@ -104,23 +96,17 @@ export function showScale(foot, map, colours, share) {
       return tick;
     }),
   );
-  foot.units.textContent = map.units;
-  const [from, to] = map.signed ? [0.5 - share / 2, 0.5 + share / 2] : [0, share];
+  foot.units.textContent = scale.units;
+  const [from, to] = scale.signed ? [0.5 - share / 2, 0.5 + share / 2] : [0, share];
   Object.assign(foot.hidden.style, { left: `${from * 100}%`, width: `${(to - from) * 100}%` });
-  foot.level.textContent = share === 0 ? "off" : number(thresholdOf(map, share));
+  foot.level.textContent = share === 0 ? "off" : number(thresholdOf(scale, share));
 }
 
 /** The value that a position of the slider (0..1) stands for; below everything at 0. */
-export function thresholdOf(map, share) {
+export function thresholdOf(scale, share) {
   if (share === 0) return -1e30;
-  const [low, high] = map.limits;
-  return map.signed ? share * high : low + share * (high - low);
-}
-
-export function offerColours(select, signed, chosen) {
-  const entries = Object.entries(COLORMAPS).filter(([, c]) => c.signed === signed);
-  select.replaceChildren(...entries.map(([name, c]) => make("option", "", { value: name, text: c.title })));
-  select.value = chosen;
+  const [low, high] = scale.limits;
+  return scale.signed ? share * high : low + share * (high - low);
 }
 
 /** Put the tooltip beside the pointer, inside the stage. */

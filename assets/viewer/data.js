@@ -31,7 +31,9 @@ export async function decodeGeometry(buffer) {
 export function coordinates(geometry, side, surface) {
   const key = `${side}/${surface}`;
   const scale = geometry.info[key].scale;
-  return Float32Array.from(geometry.arrays[key], (x) => x * scale);
+  const points = Float32Array.from(geometry.arrays[key]);
+  for (let i = 0; i < points.length; i++) points[i] *= scale;
+  return points;
 }
 
 /** Smooth unit normals: the mean of the triangles around each vertex, weighted by area. */
@@ -71,6 +73,47 @@ export function decodeValues(payload, geometry) {
   for (let i = 0; i < all.length; i++) all[i] = bits[i >> 3] & (1 << (i & 7)) ? given[next++] : NaN;
   if (next !== given.length) throw new Error(`The map has ${given.length} values for ${next} vertices.`);
   return { ...map, left: all.subarray(0, geometry.vertices), right: all.subarray(geometry.vertices) };
+}
+
+/** [smallest, largest] of both sides, or null where there is no value at all. */
+export function extremes(map) {
+  let low = Infinity, high = -Infinity;
+  for (const side of [map.left, map.right]) {
+    for (const value of side) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/** The colour scale of a map: `{signed, limits, extremes, units}`. `choice` is "auto" (as the map was sent),
+ * "sequential" (1st to 99th percentile where the map was sent as signed) or "symmetric" (around 0). */
+export function scaleOf(map, choice) {
+  const { extremes, units } = map;
+  const signed = choice === "auto" ? map.signed : choice === "symmetric";
+  let limits = map.limits;
+  if (choice === "symmetric") {
+    const high = Math.max(...limits.map(Math.abs));
+    limits = [-high, high];
+  } else if (signed !== map.signed && extremes) {
+    limits = percentiles(map, [0.01, 0.99]);
+    if (limits[0] === limits[1]) limits = extremes;
+  }
+  return { signed, limits, extremes, units };
+}
+
+/** As numpy's: between two values of the sorted list, linearly. */
+function percentiles(map, shares) {
+  const values = [map.left, map.right].map((side) => side.filter((value) => value === value));
+  const all = new Float32Array(values[0].length + values[1].length);
+  all.set(values[0]);
+  all.set(values[1], values[0].length);
+  all.sort();
+  return shares.map((share) => {
+    const place = share * (all.length - 1), low = Math.floor(place);
+    return all[low] + (place - low) * (all[Math.min(low + 1, all.length - 1)] - all[low]);
+  });
 }
 
 /** The areas with the largest mean (in size), those with at least ten values: `[{side, name, mean}]`. */

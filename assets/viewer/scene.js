@@ -6,9 +6,12 @@ import {
 } from "./three.module.min.js";
 import { texels } from "./colormaps.js";
 import { coordinates, vertexNormals } from "./data.js";
+import { borderCodes } from "./outlines.js";
+import { COLOUR_FRAGMENT, COLOUR_VERTEX, PICK_FRAGMENT, PICK_VERTEX } from "./shaders.js";
 
 const SIDES = ["left", "right"];
 const GAP_MM = 10;
+const OUTLINE_PX = 0.8; // half the width of a line
 
 // What the screen's right, up and towards-the-viewer are in the brain (x right, y anterior, z superior), by hemisphere.
 const BOTH = (axes, swap = false) => ({ left: axes, right: axes, swap });
@@ -27,63 +30,6 @@ function rotation(axes) {
     new Matrix4().set(r[0], r[1], r[2], 0, u[0], u[1], u[2], 0, t[0], t[1], t[2], 0, 0, 0, 0, 1),
   );
 }
-
-const VERTEX = `
-precision highp float;
-uniform mat4 modelViewMatrix, projectionMatrix;
-uniform float morph;
-in vec3 position, positionB;
-`;
-const COLOUR_VERTEX = `${VERTEX}
-in vec3 normal, normalB;
-in float value, given, sulc;
-out vec3 vNormal;
-out float vValue, vGiven, vSulc;
-void main() {
-  vNormal = mat3(modelViewMatrix) * mix(normal, normalB, morph);
-  vValue = value;
-  vGiven = given;
-  vSulc = sulc;
-  gl_Position = projectionMatrix * (modelViewMatrix * vec4(mix(position, positionB, morph), 1.0));
-}`;
-// An empty vertex counts as 0 with weight 0: dividing by the interpolated weight keeps its emptiness out of the colours.
-const COLOUR_FRAGMENT = `
-precision highp float;
-uniform sampler2D colours;
-uniform vec2 limits;
-uniform float threshold;
-uniform bool diverging;
-in vec3 vNormal;
-in float vValue, vGiven, vSulc;
-out vec4 colour;
-void main() {
-  float light = abs(normalize(vNormal).z);
-  vec3 bare = vec3(mix(0.80, 0.47, smoothstep(0.38, 0.62, vSulc)));
-  float value = vValue / max(vGiven, 1e-6);
-  float size = diverging ? abs(value) : value;
-  if (vGiven > 0.5 && size >= threshold) {
-    float span = limits.y - limits.x;
-    float place = span > 0.0 ? (value - limits.x) / span : 0.5;
-    vec3 mapped = texture(colours, vec2(clamp(place, 0.0, 1.0) * 255.0 / 256.0 + 0.5 / 256.0, 0.5)).rgb;
-    colour = vec4(mapped * mix(0.72, 1.0, light), 1.0);
-  } else {
-    colour = vec4(bare * mix(0.55, 1.0, light), 1.0);
-  }
-}`;
-const PICK_VERTEX = `${VERTEX}
-flat out int vId;
-void main() {
-  vId = gl_VertexID;
-  gl_Position = projectionMatrix * (modelViewMatrix * vec4(mix(position, positionB, morph), 1.0));
-}`;
-const PICK_FRAGMENT = `
-precision highp float;
-uniform float side;
-flat in int vId;
-out vec4 colour;
-void main() {
-  colour = vec4(float(vId & 255), float((vId >> 8) & 255), float((vId >> 16) & 255), 254.0 + side) / 255.0;
-}`;
 
 /** Whether WebGL runs on the processor: smooth edges would then cost more than they are worth. */
 function software() {
@@ -109,9 +55,11 @@ export class CortexScene {
     this.colours.needsUpdate = true;
     this.shared = {
       morph: { value: 0 }, colours: { value: this.colours }, limits: { value: [0, 1] },
-      threshold: { value: -1e30 }, diverging: { value: false },
+      threshold: { value: -1e30 }, diverging: { value: false }, opacity: { value: 1 }, outline: { value: 0 },
     };
     this.cache = {};
+    this.plain = this.#paint({});
+    this.outlined = this.#paint({ OUTLINES: "" }); // a program of its own: what is not drawn costs nothing
     this.zoom = 1;
     this.fit = 1;
     this.holdFit = false;
@@ -123,6 +71,11 @@ export class CortexScene {
     this.turn(1);
   }
 
+  #paint(defines) {
+    const [vertexShader, fragmentShader] = [COLOUR_VERTEX, COLOUR_FRAGMENT];
+    return new RawShaderMaterial({ glslVersion: GLSL3, defines, vertexShader, fragmentShader, uniforms: this.shared });
+  }
+
   #hemisphere(side, i) {
     const arrays = this.geometry.arrays;
     const count = this.geometry.vertices;
@@ -131,21 +84,17 @@ export class CortexScene {
     shape.setAttribute("sulc", new BufferAttribute(arrays[`${side}/sulc`], 1, true));
     shape.setAttribute("value", new BufferAttribute(new Float32Array(count), 1));
     shape.setAttribute("given", new BufferAttribute(new Uint8Array(count), 1));
-    const options = { glslVersion: GLSL3 };
-    const paint = new RawShaderMaterial({
-      ...options, vertexShader: COLOUR_VERTEX, fragmentShader: COLOUR_FRAGMENT, uniforms: this.shared,
-    });
     const mark = new RawShaderMaterial({
-      ...options, vertexShader: PICK_VERTEX, fragmentShader: PICK_FRAGMENT,
+      glslVersion: GLSL3, vertexShader: PICK_VERTEX, fragmentShader: PICK_FRAGMENT,
       uniforms: { morph: this.shared.morph, side: { value: i } },
     });
-    const group = new Group(), mesh = new Mesh(shape, paint), pick = new Mesh(shape, mark);
+    const group = new Group(), mesh = new Mesh(shape, this.plain), pick = new Mesh(shape, mark);
     mesh.frustumCulled = pick.frustumCulled = false;
     group.add(mesh);
     this.scene.add(group);
     pick.matrixAutoUpdate = false;
     this.pickScene.add(pick);
-    return { group, shape, pick, box: null };
+    return { group, shape, mesh, pick, box: null };
   }
 
   #points(side, surface) {
@@ -187,6 +136,40 @@ export class CortexScene {
     this.shared.limits.value = limits;
     this.shared.threshold.value = threshold;
     this.changed();
+  }
+
+  /** How much of the underlay the map covers: 0 (nothing) to 1 (all). */
+  setOpacity(opacity) {
+    this.shared.opacity.value = opacity;
+    this.changed();
+  }
+
+  /** Draw the borders of a parcellation of the geometry ("" for none). */
+  setOutlines(key) {
+    for (const side of SIDES) {
+      const { mesh, shape } = this.hemispheres[side];
+      mesh.material = key ? this.outlined : this.plain;
+      if (key) shape.setAttribute("parcel", this.#codes(side, key));
+    }
+    this.changed();
+  }
+
+  #codes(side, key) {
+    const arrays = this.geometry.arrays;
+    return (this.cache[`${side}/outlines/${key}`] ??= new BufferAttribute(
+      borderCodes(arrays[`${side}/${key}`], arrays[`${side}/faces`]), 4, true,
+    ));
+  }
+
+  /** Make ready what `setOutlines` needs, a piece at a time, before it is asked for. */
+  prepareOutlines() {
+    const pieces = Object.keys(this.geometry.parcellations).flatMap((key) => SIDES.map((side) => [side, key]));
+    const next = () => {
+      if (pieces.length === 0) return;
+      this.#codes(...pieces.shift());
+      setTimeout(next);
+    };
+    setTimeout(next);
   }
 
   /** `map` has a Float32Array for each side, NaN where there is nothing; null is bare cortex. */
@@ -301,6 +284,7 @@ export class CortexScene {
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
     this.size = { width, height };
+    this.shared.outline.value = OUTLINE_PX * ratio;
     this.#layout(width, height);
     this.renderer.render(this.scene, this.camera);
   }

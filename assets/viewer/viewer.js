@@ -1,9 +1,10 @@
 // createViewer(element, geometry, options): the cortex with one map on it. Needs no framework and no network.
-import { buildControls, offerColours, placeTooltip, showScale, thresholdOf } from "./controls.js";
-import { decodeGeometry, decodeValues, number, strongestAreas } from "./data.js";
+import { buildControls, placeTooltip, showScale, thresholdOf } from "./controls.js";
+import { decodeGeometry, decodeValues, extremes, number, scaleOf, strongestAreas } from "./data.js";
+import { offerColours, OUTLINES } from "./display.js";
 import { CortexScene, PRESETS } from "./scene.js";
 
-const ANIMATION_MS = 450;
+const ANIMATION_MS = 260;
 const SIDE_NAMES = { left: "left hemisphere", right: "right hemisphere" };
 const NO_WEBGL =
   "This browser cannot draw the cortex: WebGL 2 is not available. Turn on hardware acceleration or try another " +
@@ -32,12 +33,16 @@ class Viewer {
     this.stats = { draws: 0, updates: 0 };
     this.map = null;
     this.share = 0;
+    this.scaleChoice = "auto";
     this.colours = { sequential: "viridis", diverging: "blue-red" };
+    this.opacity = 1;
+    this.outlines = "";
     this.animations = new Map();
     this.page = buildControls(
       element,
       {
-        surfaces: geometry.surfaces, credit: geometry.credit, height: options.height ?? 480,
+        surfaces: geometry.surfaces, parcellations: geometry.parcellations, credit: geometry.credit,
+        height: options.height ?? 480,
         presets: Object.entries(PRESETS).map(([name, { title }]) => ({ name, title })),
         theme: options.theme ?? "inherit",
       },
@@ -45,6 +50,8 @@ class Viewer {
         surface: (name) => this.setSurface(name), view: (name) => this.setView(name),
         zoom: (factor) => this.scene?.zoomBy(factor), reset: () => this.reset(),
         threshold: (share) => this.setThreshold(share), colours: (name) => this.setColours(name),
+        scale: (choice) => this.setScale(choice), opacity: (share) => this.setOpacity(share),
+        outlines: (key) => this.setOutlines(key),
       },
     );
     this.#openScene();
@@ -69,7 +76,7 @@ class Viewer {
 
   // ------------------------------------------------------------------ what a caller may change
 
-  /** Show a map (`values_payload`), or bare cortex (null). Camera, surface, threshold and colours stay. */
+  /** Show a map (`values_payload`), or bare cortex (null). Camera, surface, threshold and display settings stay. */
   setValues(payload) {
     let problem = "";
     try {
@@ -84,12 +91,10 @@ class Viewer {
     const { title, badge, foot } = this.page;
     title.textContent = this.map?.title || "Cortex";
     badge.hidden = !this.map?.simulated;
-    foot.node.hidden = !this.map?.extremes;
-    if (this.map) offerColours(foot.colours, this.map.signed, this.#colourName());
+    foot.show(Boolean(this.map?.extremes));
     this.#describe();
     this.scene?.setMap(this.map);
-    this.scene?.setColours(this.#colourName(), Boolean(this.map?.signed));
-    this.#showRange();
+    this.#showColours();
   }
 
   /** Surface by name; the shape changes smoothly. A flat surface is seen from the side it faces. */
@@ -124,10 +129,33 @@ class Viewer {
   }
 
   setColours(name) {
-    this.colours[this.map?.signed ? "diverging" : "sequential"] = name;
-    this.page.foot.colours.value = name;
-    this.scene?.setColours(this.#colourName(), Boolean(this.map?.signed));
+    this.colours[this.#kind()] = name;
+    this.#showColours();
+  }
+
+  /** "auto" (as the map was sent), "sequential" or "symmetric" (around 0). */
+  setScale(choice) {
+    this.scaleChoice = choice;
+    this.page.display.scale.value = choice;
+    this.#showColours();
+  }
+
+  /** How much of the folds the map covers: 0 (nothing) to 1 (all). */
+  setOpacity(share) {
+    this.opacity = Math.min(Math.max(share, 0), 1);
+    this.page.display.opacity.value = String(Math.round(this.opacity * 100));
+    this.page.display.covers.textContent = `${Math.round(this.opacity * 100)}%`;
+    this.scene?.setOpacity(this.opacity);
     this.#showRange();
+  }
+
+  /** Borders of a parcellation: "network" (Yeo-7), "network17", "area" (HCP-MMP) or "" (none). */
+  setOutlines(key) {
+    if (key && !this.geometry.parcellations[key]) return;
+    this.outlines = key;
+    this.page.display.outlines.value = key;
+    this.scene?.setOutlines(key);
+    this.#describe();
   }
 
   reset() {
@@ -165,14 +193,22 @@ class Viewer {
 
   // ------------------------------------------------------------------------------------ inside
 
-  #colourName() {
-    return this.colours[this.map?.signed ? "diverging" : "sequential"];
+  #kind() {
+    return this.scale?.signed ? "diverging" : "sequential";
+  }
+
+  #showColours() {
+    this.scale = this.map && scaleOf(this.map, this.scaleChoice);
+    const signed = Boolean(this.scale?.signed), name = this.colours[this.#kind()];
+    offerColours(this.page.display.colours, signed, name);
+    this.scene?.setColours(name, signed);
+    this.#showRange();
   }
 
   #showRange() {
-    if (!this.map?.extremes) return;
-    showScale(this.page.foot, this.map, this.#colourName(), this.share);
-    this.scene?.setRange(this.map.limits, thresholdOf(this.map, this.share));
+    if (!this.scale?.extremes) return;
+    showScale(this.page.foot, this.scale, this.colours[this.#kind()], this.share, this.opacity);
+    this.scene?.setRange(this.scale.limits, thresholdOf(this.scale, this.share));
   }
 
   #say(problem = "") {
@@ -191,9 +227,10 @@ class Viewer {
     const simulated = this.map?.simulated ? " Simulated data." : "";
     const title = this.map?.title ? `${this.map.title}.` : "No map.";
     const surface = this.geometry.surfaces.find((s) => s.name === this.scene?.surface)?.title ?? "";
+    const outlines = this.outlines ? ` Outlines of ${OUTLINES[this.outlines]}.` : "";
     this.page.canvas.setAttribute(
       "aria-label",
-      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view. ${title}${simulated} ${summary}`,
+      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view.${outlines} ${title}${simulated} ${summary}`,
     );
   }
 
@@ -221,8 +258,11 @@ class Viewer {
   #animate(key, update) {
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches || this.page.stage.clientWidth === 0;
     const start = performance.now();
+    let last = start;
     const run = (now) => {
-      const share = still ? 1 : Math.min((now - start) / ANIMATION_MS, 1);
+      // where it should be when this frame is seen: as long after now as the last one was before
+      const share = still ? 1 : Math.min((2 * now - last - start) / ANIMATION_MS, 1);
+      last = now;
       update(share < 1 ? share * share * (3 - 2 * share) : 1);
       return share >= 1;
     };
@@ -241,6 +281,7 @@ class Viewer {
     const { canvas, stage, tooltip } = this.page;
     this.observer = new ResizeObserver(() => this.request());
     this.observer.observe(stage);
+    this.page.display.node.addEventListener("toggle", () => this.scene?.prepareOutlines(), { once: true });
     let last = null;
     canvas.addEventListener("pointerdown", (event) => {
       last = { x: event.clientX, y: event.clientY, moved: 0 };
@@ -321,16 +362,4 @@ class Viewer {
     const where = hit.area ? `${hit.area}, ${SIDE_NAMES[hit.side]}` : SIDE_NAMES[hit.side];
     placeTooltip(tooltip, stage, x, y, [where, ...(networks ? [networks] : []), value]);
   }
-}
-
-/** [smallest, largest] of both sides, or null where there is no value at all. */
-function extremes(map) {
-  let low = Infinity, high = -Infinity;
-  for (const side of [map.left, map.right]) {
-    for (const value of side) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-  }
-  return low <= high ? [low, high] : null;
 }
