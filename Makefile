@@ -1,5 +1,5 @@
 # make app    the app on the demo dataset and the demo model, on a machine with only Python 3.11+ and make
-# make test   everything: lint, types, import contracts, unit, parity, flow and browser tests
+# make test   lint, types, import contracts, unit, parity, flow and browser tests; with CI=true those marked slow, too
 # make quick  the same without what is marked slow or needs a browser
 # make lint / make format
 PYTHON ?= python3
@@ -16,10 +16,10 @@ app: $(VENV)/.runtime
 	@$(BIN)/python app.py --open $(ARGS)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(CI),,-m "not slow") $(ARGS)
 
 quick: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from mindviz import __version__
 from mindviz.brain import Projection, parcellations
 from mindviz.checkpoint import atomic_folder, replaceable, write_json
 from mindviz.data import Dataset
+from mindviz.data.whole_runs import run_scans
 from mindviz.decoder import Decoder
 from mindviz.encoder.subject import encoder_folder
 from mindviz.explain import METHODS, Explainer
@@ -65,7 +66,7 @@ def stage_maps(
         If scans and checkpoint do not fit, or the mesh has no such parcellation.
     """
     parcels = parcellations.load(parcellation, dataset.mesh)
-    windows = [dataset.window(subject, run, i) for i in range(len(dataset.run(subject, run).bold))]
+    windows = run_scans(dataset, subject)(run)
     shots = shots_of(dataset, run, len(windows))
     home = {s: encoder_folder(decoder.folder, subject, "full" if s == decoder.info.stage else s) for s in STAGES}
     explainers = {s: Explainer(decoder, subject, s) for s in STAGES if s == "full" or home[s].is_dir()}

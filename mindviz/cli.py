@@ -1,4 +1,4 @@
-"""The command line: decode, attention, evaluate, verify, import-checkpoint, prepare.
+"""The command line: decode, map, attention, evaluate, verify, import-checkpoint, prepare.
 
 Exit status: 0 done, 1 `verify` found a difference, 2 bad input, said in one sentence.
 """
@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mindviz", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _decode_options(commands.add_parser("decode", help="decode one scan into videos, cortex maps and a record"))
+    _map_options(
+        commands.add_parser("map", help="the map of a scan, or the mean map of a run, by any method, as files")
+    )
     _attention_options(commands.add_parser("attention", help="attention by layer and stage of training, one figure"))
     evaluation = commands.add_parser("evaluate", help="decode a test run and report how much of the film is in it")
     add_options(evaluation)
@@ -76,6 +79,37 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--head", type=int, default=-1, help="head of the attention map, from 0 (default: their mean)")
     command.set_defaults(run_command=decode)
+
+
+def _map_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--subject", required=True, help="as named in the dataset: 1")
+    command.add_argument("--scan", type=int, help="counted from 0 (default: the mean over all scans of --run)")
+    command.add_argument("--run", help="a run of the subject (default with --scan: its first test run)")
+    command.add_argument(
+        "--method",
+        required=True,
+        help="received, rollout, gradient_attention, integrated_gradients, gradient_pattern, lesion_patch, lesion_area "
+        "or pattern",
+    )
+    command.add_argument("--control", default="", help="untrained, shuffled or uniform, whose map is taken off")
+    command.add_argument("--layer", type=int, default=-1, help="of received, from 0 (default: their mean)")
+    command.add_argument("--head", type=int, default=-1, help="of received, from 0 (default: their mean)")
+    command.add_argument(
+        "--position", type=int, default=-1, help="one scan of the window, from 0 (default: all of them)"
+    )
+    command.add_argument(
+        "--by",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="of lesion_area: a parcellation in place of HCP-MMP, a .dlabel.nii or the .label.gii or .annot files of "
+        "the hemispheres",
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
+    command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
+    command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
+    command.add_argument("--device", default="cpu")
+    command.set_defaults(run_command=map_scans)
 
 
 def _attention_options(command: argparse.ArgumentParser) -> None:
@@ -138,6 +172,41 @@ def decode(options: argparse.Namespace) -> int:
     with tqdm(total=settings.num_inference_steps, unit="step", disable=not sys.stderr.isatty()) as bar:
         decoded = workspace.decode(options.subject, run, options.scan, settings, lambda *_: bar.update())
     print(export.export(workspace, decoded, options.out, options.layer, options.head))
+    return 0
+
+
+def map_scans(options: argparse.Namespace) -> int:
+    """Write the map of a scan, or the mean map of a run."""
+    from tqdm import tqdm
+
+    from mindviz import ui
+    from mindviz.brain import load_parcellation
+    from mindviz.ui import export, map_choice, map_export, run_maps
+
+    if options.scan is None and options.run is None:
+        raise MindvizError("expected --scan N, --run R (the mean over the run) or both, found neither")
+    export.check_target(options.out, map_export.FILES)
+    by = load_parcellation(*options.by) if options.by else None
+    asked = (options.method, options.layer, options.head, options.control)
+    choice = map_choice.choose(*asked, position=options.position, parcels=by.name if by else "")
+    if (choice.layer, choice.head, choice.position) != (options.layer, options.head, options.position):
+        raise MindvizError(f"{choice.title} has no --layer and --head, or no --position, to choose")
+    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    run = options.run or workspace.runs(options.subject)[0]
+    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+
+        def shown(what: str) -> Callable[[int, int], None]:
+            bar.reset()
+            bar.set_description(what, refresh=False)
+
+            def progress(done: int, total: int) -> None:
+                bar.total, bar.n = total, done
+                bar.refresh()
+
+            return progress
+
+        scans = run_maps.Scans(options.subject, run, options.scan)
+        print(run_maps.save_map(workspace, scans, choice, options.out, by, shown))
     return 0
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from mindviz.diffusion import (
     initial_latents,
     make_scheduler,
     sample,
+    steered,
 )
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.encoder.clip import encode_captions
@@ -157,8 +158,11 @@ class Decoder:
         noise = torch.Generator(self.device).manual_seed(settings.seed)
         with self._one_at_a_time, torch.no_grad():  # the U-Net holds the frame count of the pass that is running
             with _timed(timings, "sample"):
-                denoiser = guided(self.unet.painting(sketch), condition, unwanted, settings.guidance_scale)
                 scheduler = make_scheduler(self.schedule)
+                denoiser = guided(self.unet.painting(sketch), condition, unwanted, settings.guidance_scale)
+                if sketch is not None and settings.sketch_fidelity:
+                    hold = partial(self.unet.sketch.held, drawn=sketch, fidelity=settings.sketch_fidelity)
+                    denoiser = steered(denoiser, scheduler.alphas_cumprod, scheduler.config.prediction_type, hold)
                 latents = sample(denoiser, scheduler, latents, settings.num_inference_steps, callback, noise)
             with _timed(timings, "vae"):
                 pixels = self.codec.decode(latents)[0]

@@ -8,7 +8,7 @@ preference at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,12 +20,16 @@ from mindviz.brain.importance import (
     Progress,
     Softmax,
     gradient_attention,
+    gradient_patterns,
     groups_to_voxels,
     integrated_gradients,
     lesioned,
     lesions,
+    principal_directions,
     silent,
 )
+from mindviz.brain.parcellations import Parcellation
+from mindviz.data.whole_runs import RunScans, shuffled_scans
 from mindviz.decoder import Decoder, encoder_voxels
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.types import AttentionMap, LayerAttention, MindvizError, Window
@@ -33,16 +37,24 @@ from mindviz.types import AttentionMap, LayerAttention, MindvizError, Window
 CONTROLS = ("untrained", "shuffled", "uniform")
 BATCH = 16
 """Windows whose attention is held at a time."""
+COMPONENTS = 40
+"""Directions of the tokens whose gradients are turned by the covariance; no more than a quarter of the scans."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is called, what its numbers mean, and whether it can be asked for a layer and head."""
+    """How a method is called, what its numbers mean, and what it can be asked for.
+
+    `by_layer`: a layer and head. `by_position`: one scan of the window. `of_run`: it looks at all scans of the run that
+    a window belongs to, so the explainer must have them.
+    """
 
     name: str
     units: str
     caution: str
     by_layer: bool = False
+    by_position: bool = True
+    of_run: bool = False
 
 
 _LOOKED = (
@@ -61,8 +73,20 @@ METHODS: dict[str, Method] = {
     "integrated_gradients": Method(
         "Integrated gradients", "share of the tokens' distance from the mean scan's", _DEPENDS
     ),
-    "lesion_patch": Method("Lesion of a patch", "how far the tokens move; 1 = to the mean scan's", _DEPENDS),
-    "lesion_area": Method("Lesion of an area (HCP-MMP)", "how far the tokens move; 1 = to the mean scan's", _DEPENDS),
+    "gradient_pattern": Method(
+        "Gradients turned by the scans' covariance",
+        "share of the voxel's variance",
+        "Which activity goes, over this run, with what the encoder reads near this scan: its gradients there, turned "
+        "by the covariance of the run's scans, without labels. It tells of the encoder more than of the scan: maps of "
+        "one run are much alike. Voxels that tell nothing stay above 0: compare them with others.",
+        of_run=True,
+    ),
+    "lesion_patch": Method(
+        "Lesion of a patch", "how far the tokens move; 1 = to the mean scan's", _DEPENDS, by_position=False
+    ),
+    "lesion_area": Method(
+        "Lesion of an area (HCP-MMP)", "how far the tokens move; 1 = to the mean scan's", _DEPENDS, by_position=False
+    ),
     "pattern": Method(
         "Activation pattern",
         "share of the voxel's variance",
@@ -89,18 +113,22 @@ class LesionEffect:
 
 
 class Explainer:
-    """Attribution for one subject's encoder of a checkpoint, after one of its training stages."""
+    """Attribution for one subject's encoder of a checkpoint, after one of its training stages.
 
-    def __init__(self, decoder: Decoder, subject: str, stage: str = "full") -> None:
+    Methods that look at a whole run (`Method.of_run`) need its `scans` (`run_scans`); the others go without.
+    """
+
+    def __init__(self, decoder: Decoder, subject: str, stage: str = "full", scans: RunScans | None = None) -> None:
         data = decoder.data(subject)
         if data is None:
             raise MindvizError(
                 f"{decoder.folder}: expected a stored mean scan, found none: there is no baseline to compare with"
             )
-        self.decoder, self.subject, self.data = decoder, subject, data
+        self.decoder, self.subject, self.data, self.scans = decoder, subject, data, scans
         self.stage = decoder.info.stage if stage == "full" else stage
         self.encoder: FMRIEncoder = decoder.encoder(subject, stage)
         self.baseline = self._tensor(data.negative)
+        self._runs: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def config(self) -> EncoderConfig:
@@ -116,9 +144,11 @@ class Explainer:
             )
         return self.data.explained
 
-    def map(self, window: Window, method: str = "received", layer: int = -1, head: int = -1) -> AttentionMap:
-        """The map of one window, summed (attention: averaged) over its scans; magnitudes for gradients."""
-        values = self.maps([window], method, layer, head)[0]
+    def map(
+        self, window: Window, method: str = "received", layer: int = -1, head: int = -1, position: int = -1
+    ) -> AttentionMap:
+        """The map of one window, as `maps`."""
+        values = self.maps([window], method, layer, head, position=position)[0]
         return AttentionMap(values, layer, head, self.stage, method)
 
     def maps(
@@ -128,20 +158,35 @@ class Explainer:
         layer: int = -1,
         head: int = -1,
         progress: Progress | None = None,
+        position: int = -1,
+        by: Parcellation | None = None,
     ) -> np.ndarray:
-        """One map (V,) for each of N windows: (N, V), float32.
+        """One map (V,) for each of N windows: (N, V), float32; magnitudes for gradients.
+
+        Parameters
+        ----------
+        position : one scan of the window, from 0; -1 is the sum over them (attention and patterns: the mean).
+        by : the parcels that ``"lesion_area"`` takes out one by one, each in both hemispheres at once where it lies in
+            both; None for the areas of HCP-MMP, hemispheres apart. A voxel of no parcel is not tried: it moves nothing.
 
         Raises
         ------
         MindvizError
-            For an unknown method, layer or head, or windows that do not fit.
+            For an unknown method, layer, head or position, or windows or parcels that do not fit.
         """
+        if by is not None and method != "lesion_area":
+            raise MindvizError(f"a parcellation is for lesions of areas (lesion_area), found one for {method}")
         if method.startswith("lesion"):
-            groups = self.patches() if self._checked(method, layer, head) == "lesion_patch" else self.areas()[0]
+            self._checked(method, layer, head, position)
+            groups = self.patches() if method == "lesion_patch" else self.areas("hcp-mmp" if by is None else by)[0]
             found = lesions(self.encoder, self.tensors(windows), self.baseline, groups, progress=progress or silent)
-            return np.nan_to_num(groups_to_voxels(found, groups))  # a voxel of no area was not tried: it moved nothing
+            return np.nan_to_num(groups_to_voxels(found, groups))
+        self._checked(method, layer, head, position)
         parts = self.by_scan(windows, method, layer, head, progress)
-        return np.abs(parts).sum(axis=1) if method == "integrated_gradients" else parts.mean(axis=1)
+        if method == "integrated_gradients":
+            parts = np.abs(parts)
+            return parts.sum(axis=1) if position == -1 else parts[:, position]
+        return parts.mean(axis=1) if position == -1 else parts[:, position]
 
     def by_scan(
         self,
@@ -158,6 +203,9 @@ class Explainer:
         if method == "pattern":
             progress(len(bold), len(bold))
             return np.stack([self.explained] * len(bold))
+        if method == "gradient_pattern":
+            scans, directions = self._run(windows)
+            return gradient_patterns(self.encoder, bold, scans, directions, BATCH, progress)
         if method.startswith("lesion"):
             raise MindvizError("a lesion takes a group of voxels out of all scans of a window; ask for its maps")
         reduce = self._reducer(method, layer, head)
@@ -170,24 +218,29 @@ class Explainer:
 
     def control(
         self, kind: str, windows: Sequence[Window], method: str = "received", layer: int = -1, head: int = -1,
-        seed: int = 0, progress: Progress | None = None,
+        seed: int = 0, progress: Progress | None = None, position: int = -1, by: Parcellation | None = None,
     ) -> np.ndarray:  # fmt: skip
         """The control's map (V,), the mean over the windows.
 
-        ``"untrained"``: of an encoder of random weights. ``"shuffled"``: of `shuffled_scans` (`seed`). ``"uniform"``:
-        the mean of the map everywhere.
+        ``"untrained"``: of an encoder of random weights. ``"shuffled"``: of `shuffled_scans` (`seed`); a method that
+        looks at the whole run has all of it shuffled. ``"uniform"``: the mean of the map everywhere.
         """
         if kind not in CONTROLS:
             raise MindvizError(f"a control needs to be one of {', '.join(CONTROLS)}, found {kind!r}")
         if method == "pattern":
             raise MindvizError("an activation pattern has no control here: it is of the training scans, not of these")
+        asked = (method, layer, head, progress, position, by)
         if kind == "uniform":
-            mean: np.ndarray = self.maps(windows, method, layer, head, progress).mean(dtype=np.float64)
+            mean: np.ndarray = self.maps(windows, *asked).mean(dtype=np.float64)
             return np.full(len(self.data.vertices), mean, dtype=np.float32)
         if kind == "untrained":
-            other = Explainer(self.decoder, self.subject, "untrained")
-            return other.maps(windows, method, layer, head, progress).mean(axis=0)
-        return self.maps(shuffled_scans(windows, seed), method, layer, head, progress).mean(axis=0)
+            other = Explainer(self.decoder, self.subject, "untrained", self.scans)
+            return other.maps(windows, *asked).mean(axis=0)
+        if method in METHODS and METHODS[method].of_run:
+            mixed = {w.index: w for w in shuffled_scans(self._of_run(windows), seed)}
+            other = Explainer(self.decoder, self.subject, self.stage, lambda run: list(mixed.values()))
+            return other.maps([mixed[w.index] for w in windows], *asked).mean(axis=0)
+        return self.maps(shuffled_scans(windows, seed), *asked).mean(axis=0)
 
     def lesion_effects(
         self, window: Window, groups: np.ndarray, candidates: np.ndarray, own: int, progress: Progress | None = None
@@ -217,11 +270,26 @@ class Explainer:
         place = np.arange(len(self.data.vertices))
         return np.where(place < self.config.patching.length, place // self.config.patch_size, -1)
 
-    def areas(self, parcellation: str = "hcp-mmp") -> tuple[np.ndarray, tuple[str, ...]]:
-        """The area of each voxel, hemispheres apart, (V,), and the areas' names; -1 for a voxel of none."""
-        parcels = parcellations.load(parcellation, self.decoder.info.mesh or "fsLR-32k").by_hemisphere()
+    def areas(self, parcellation: str | Parcellation = "hcp-mmp") -> tuple[np.ndarray, tuple[str, ...]]:
+        """The area of each voxel, (V,), and the areas' names; -1 for a voxel of none.
+
+        Hemispheres are apart for one of our parcellations, by name; one that is given is taken as it is.
+
+        Raises
+        ------
+        MindvizError
+            For a parcellation of another mesh, or one that holds none of the voxels.
+        """
+        mesh = self.decoder.info.mesh or "fsLR-32k"
+        parcels = (
+            parcellations.load(parcellation, mesh).by_hemisphere() if isinstance(parcellation, str) else parcellation
+        )
+        if parcels.mesh != mesh:
+            raise MindvizError(f"parcellation {parcels.name}: expected one of {mesh}, found one of {parcels.mesh}")
         labels = parcels.labels[self.data.vertices]
         held = np.unique(labels[labels > 0])
+        if not held.size:
+            raise MindvizError(f"parcellation {parcels.name}: expected parcels with voxels of the scans, found none")
         groups = np.where(labels > 0, np.searchsorted(held, labels), -1)
         return groups, tuple(parcels.names[i] for i in held)
 
@@ -238,11 +306,40 @@ class Explainer:
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.decoder.device)
 
-    def _checked(self, method: str, layer: int, head: int) -> str:
+    def _of_run(self, windows: Sequence[Window]) -> Sequence[Window]:
+        """All windows of the run that these belong to."""
+        if self.scans is None:
+            raise MindvizError(
+                "expected all scans of the run, whose covariance turns the gradients, found none: make the explainer "
+                "with them (Explainer(…, scans=run_scans(dataset, subject)))"
+            )
+        runs = sorted({w.run for w in windows})
+        if len(runs) != 1:
+            raise MindvizError(f"expected windows of one run, whose covariance is taken, found {len(runs)} runs")
+        return self.scans(runs[0])
+
+    def _run(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+        """All scans of the run of these windows, normalised (N, T, V), and their `principal_directions` (K, D)."""
+        scans, run = self._of_run(windows), windows[0].run
+        if run not in self._runs:
+            bold = self.tensors(scans)
+            self._runs[run] = (
+                bold,
+                principal_directions(self.encoder, bold, max(1, min(COMPONENTS, len(bold) // 4)), BATCH),
+            )
+        return self._runs[run]
+
+    def _checked(self, method: str, layer: int, head: int, position: int = -1) -> str:
         if method not in METHODS:
             raise MindvizError(f"a method needs to be one of {', '.join(METHODS)}, found {method!r}")
         if not METHODS[method].by_layer and (layer, head) != (-1, -1):
             raise MindvizError(f"{METHODS[method].name} has no layers and heads to choose, found {layer} and {head}")
+        if not -1 <= position < self.config.window_size:
+            raise MindvizError(
+                f"a scan of the window needs to be -1 (all) or 0..{self.config.window_size - 1}, found {position}"
+            )
+        if position != -1 and not METHODS[method].by_position:
+            raise MindvizError(f"{METHODS[method].name} takes voxels out of all scans of a window at once")
         return method
 
     def _reducer(self, method: str, layer: int, head: int) -> Callable[[Tensor], np.ndarray]:
@@ -263,23 +360,6 @@ class Explainer:
     def _attend(self, bold: Tensor) -> tuple[Tensor, list[Softmax]]:
         tokens, layers = self.encoder.encode(bold, attention=True)
         return tokens, [Softmax(*layer) for layer in layers]
-
-
-def shuffled_scans(windows: Sequence[Window], seed: int = 0) -> list[Window]:
-    """Windows in which every voxel has the values of another window, each voxel so many windows further on.
-
-    How far is drawn from 1 to N - 1 for each voxel, so that none keeps its own and hardly two fit each other.
-    """
-    if len(windows) < 2:
-        raise MindvizError(f"at least two windows are needed to shuffle their voxels, found {len(windows)}")
-    runs = {(w.subject, w.run) for w in windows}
-    if len(runs) > 1:
-        raise MindvizError(f"expected windows of one run to shuffle, found {len(runs)} runs: their scales differ")
-    bold = np.stack([w.bold for w in windows])
-    further = np.random.default_rng(seed).integers(1, len(bold), bold.shape[2])
-    order = (np.arange(len(bold))[:, None] + further) % len(bold)
-    mixed = np.take_along_axis(bold, order[:, None], axis=0)
-    return [replace(w, bold=part) for part, w in zip(mixed, windows, strict=True)]
 
 
 def _of_window(layers: Sequence[tuple[Tensor, Tensor | None]], index: int, count: int) -> list[LayerAttention]:

@@ -155,8 +155,9 @@ class SamplingSettings:
     training fMRI, stored in the checkpoint) or ``"given"`` (handed over by the caller, for reproduction).
     `shared_noise` is the share of the variance of the initial noise that all frames have in common
     (`diffusion.clip_noise`). `sketch_guidance` is s while the sketch is drawn (`diffusion.Sketch`), for a model with
-    one, and of `sketch_draws` sketches the most typical is kept; with `name_sketch` they are put into words and drawn
-    again to what these agree on with the brain's (`diffusion.naming`).
+    one; of `sketch_draws` sketches the most typical is painted; with `name_sketch` they are put into words and drawn
+    again to what these agree on with the brain's (`diffusion.naming`). `sketch_fidelity`, from 0 to 1, is how far each
+    step of the painting is led back to the sketch (`diffusion.steered`).
     """
 
     num_inference_steps: int = 15
@@ -168,12 +169,14 @@ class SamplingSettings:
     sketch_guidance: float = 2.0
     sketch_draws: int = 1
     name_sketch: bool = False
+    sketch_fidelity: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise MindvizError(f"seed must be from 0 to {2**32 - 1}, found {self.seed}")
-        if not 0 <= self.shared_noise <= 1:
-            raise MindvizError(f"shared_noise must be from 0 to 1, found {self.shared_noise}")
+        for name in ("shared_noise", "sketch_fidelity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise MindvizError(f"{name} must be from 0 to 1, found {getattr(self, name)}")
         if min(self.num_inference_steps, self.num_frames, self.sketch_draws) < 1:
             raise MindvizError(
                 "num_inference_steps, num_frames and sketch_draws must be at least 1, "

@@ -8,8 +8,8 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-# Before torch is imported: two cores are shared by the app under test, the browser and pytest.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before torch is imported: two cores are shared by the app under test, the browser, and pytest or its workers.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 

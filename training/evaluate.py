@@ -25,6 +25,7 @@ from mindviz.evaluate.arguments import add_options, given_options
 from mindviz.evaluate.catalogue import METHODS, chosen
 from mindviz.evaluate.measure import shared_rows, token_rows
 from mindviz.evaluate.methods import Shown, show
+from mindviz.evaluate.planted import planted_truth
 from mindviz.evaluate.report import Report, headline, write
 from mindviz.evaluate.scene import Options, Scene, facts_of, open_scene
 from mindviz.evaluate.tokens import as_words, true_caption_tokens
@@ -116,7 +117,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     title = f"Decoding subject {evaluation.subject}, {scene.run}"
     borrowed = READOUT in methods and READOUT.name not in shown.missing and evaluation.training_tokens is None
     notes = (BORROWED,) if borrowed else ()
-    return write(Report(title, facts, methods, shown.missing, tuple(rows), notes), evaluation.out)
+    return write(Report(title, facts, methods, shown.missing, tuple(rows), planted_truth(scene), notes), evaluation.out)
 
 
 def _judge_rows(scene: Scene, shown: Shown, judge: Judge) -> list[Row]:

@@ -228,11 +228,12 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     frame_positions=True,
     sampling=SamplingSettings(
         num_inference_steps=6,
-        guidance_scale=1.5,
+        guidance_scale=1.0,
         shared_noise=0.5,
         sketch_guidance=2.0,
         sketch_draws=32,
         name_sketch=True,
+        sketch_fidelity=0.5,
     ),
 )
 

@@ -71,5 +71,7 @@ element.querySelectorAll('.app-step').forEach((button) =>
   button.addEventListener('click', () => choose(chosen + Number(button.dataset.step))));
 range.addEventListener('input', () => mark(Number(range.value)));
 range.addEventListener('change', () => choose(Number(range.value)));
+// a clip that is chosen elsewhere on the page (the cortex tells of the clips that drive a voxel)
+document.addEventListener('mindviz-scan', (event) => choose(event.detail));
 watch(['value', 'film'], draw);
 draw();

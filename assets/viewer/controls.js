@@ -1,8 +1,11 @@
-// The page elements around the canvas: title, buttons, colour bar, threshold, tooltip. Knows nothing of WebGL.
+// The page elements around the canvas: title, buttons, panes, colour bars, threshold, tooltip. Knows nothing of WebGL.
 import { gradient } from "./colormaps.js";
 import { number } from "./data.js";
 import { buildDisplay } from "./display.js";
 import { make } from "./elements.js";
+
+const HELP = "Drag or arrow keys turn, + and − zoom, 1 to 5 choose a view.";
+const HELP_PICK = "A click, or Enter for the strongest area, tells of a place.";
 
 /** A row of buttons of which one is pressed, or a list where there is no room (the style sheet shows one of them).
  * `choose(name)` is called on a choice; `.press(name)` shows it. */
@@ -25,7 +28,7 @@ function choice(label, entries, choose) {
 }
 
 /** Build everything inside `element`; `on` has the callbacks surface, view, zoom, reset, threshold and those of the display. */
-export function buildControls(element, { surfaces, presets, parcellations, height, theme, credit }, on) {
+export function buildControls(element, { surfaces, presets, parcellations, height, theme, credit, picks, detail }, on) {
   const title = make("div", "mv-title", { text: "Cortex" });
   const badge = make("span", "mv-badge", { text: "Simulated", hidden: "" });
   const surface = choice("Surface", surfaces, on.surface);
@@ -40,66 +43,95 @@ export function buildControls(element, { surfaces, presets, parcellations, heigh
     tool("Reset the view", "⟲", on.reset),
   ]);
   const canvas = make("canvas", "mv-canvas", { tabindex: "0", role: "img", "aria-label": "Cortex" });
-  const labels = Object.fromEntries(
-    [["left", "Left"], ["right", "Right"]].map(([side, text]) => [side, make("div", "mv-side", { text, "aria-hidden": "true" })]),
-  );
+  const panes = [buildPane(), buildPane()];
   const tooltip = make("div", "mv-tooltip", { hidden: "", "aria-hidden": "true" });
-  const message = make("div", "mv-message", { role: "status", hidden: "" });
-  const stage = make("div", "mv-stage", { style: `height:${height}px` }, [
-    canvas, labels.left, labels.right, tooltip, message,
-  ]);
+  const stage = make("div", "mv-stage", { style: `--mv-height:${height}px` }, [canvas, panes[0].node, tooltip]);
+  const help = `${picks ? `${HELP} ${HELP_PICK}` : HELP} ${credit}`;
   const display = buildDisplay(parcellations, on);
-  const foot = buildFoot(display.node, on);
+  const foot = buildFoot(panes[0].scale, [about(help), display.node], on);
   const summary = make("p", "mv-summary", { "aria-live": "polite" });
   const root = make("section", "mv-viewer", { "data-theme": theme, "aria-label": "Cortex viewer" }, [
     make("div", "mv-head", {}, [
       make("div", "mv-heading", {}, [title, badge]), ...surface.nodes, ...view.nodes, tools,
     ]),
-    stage, foot.node, summary,
+    stage, foot.node, detail, summary, make("p", "mv-credit", { text: help }),
   ]);
-  root.append(make("p", "mv-credit", { text: `Drag or arrow keys turn, + and − zoom, 1 to 5 choose a view. ${credit}` }));
   element.replaceChildren(root);
-  return { root, title, badge, surface, view, canvas, labels, tooltip, message, stage, foot, display, summary };
+  const compare = (on) => {
+    root.classList.toggle("mv-compared", on);
+    if (on) {
+      stage.insertBefore(panes[1].node, tooltip);
+      foot.scales.append(panes[1].scale.node);
+    } else {
+      panes[1].node.remove();
+      panes[1].scale.node.remove();
+    }
+  };
+  return { root, title, badge, surface, view, canvas, panes, message: panes[0].message, tooltip, stage, foot, display, summary, compare };
 }
 
-function buildFoot(display, on) {
-  const bar = make("div", "mv-bar");
-  const hidden = make("div", "mv-hidden");
-  const ticks = make("div", "mv-ticks");
-  const units = make("div", "mv-units");
+/** What stands over one map, in coordinates of its part of the canvas, and its colour bar. */
+function buildPane() {
+  const title = make("div", "mv-pane-title");
+  const names = make("div", "mv-names", { "aria-hidden": "true" });
+  const mark = make("div", "mv-mark", { hidden: "", "aria-hidden": "true" });
+  const message = make("div", "mv-message", { role: "status", hidden: "" });
+  const labels = Object.fromEntries(
+    [["left", "Left"], ["right", "Right"]].map(([side, text]) => [side, make("div", "mv-side", { text, "aria-hidden": "true" })]),
+  );
+  const node = make("div", "mv-pane", {}, [title, labels.left, labels.right, names, mark, message]);
+  return { node, title, names, mark, message, labels, scale: buildScale() };
+}
+
+function buildScale() {
+  const hidden = make("div", "mv-hidden"), bar = make("div", "mv-bar", {}, [hidden]);
+  const ticks = make("div", "mv-ticks"), units = make("div", "mv-units");
+  return { node: make("div", "mv-scale", {}, [make("div", "mv-ruler", {}, [bar, ticks]), units]), bar, hidden, ticks, units };
+}
+
+/** Keys and credit, folded away where there is no room for them below the cortex. */
+function about(help) {
+  const button = make("summary", "", { "aria-label": "Keys and sources", title: "Keys and sources", text: "?" });
+  const node = make("details", "mv-about", {}, [button, make("p", "", { text: help })]);
+  node.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !node.open) return;
+    event.stopPropagation();
+    node.open = false;
+  });
+  return node;
+}
+
+function buildFoot(first, menus, on) {
   const threshold = make("input", "", { type: "range", min: "0", max: "1000", value: "0", "aria-label": "Threshold" });
   const level = make("output", "", { text: "off" });
   threshold.addEventListener("input", () => on.threshold(Number(threshold.value) / 1000));
-  bar.append(hidden);
-  const ofMap = [
-    make("div", "mv-scale", {}, [bar, ticks]), units,
-    make("label", "mv-field", {}, [make("span", "", { text: "Hide below" }), threshold, level]),
-  ];
+  const scales = make("div", "mv-scales", {}, [first.node]);
+  const ofMap = [scales, make("label", "mv-field", {}, [make("span", "", { text: "Hide below" }), threshold, level])];
   const show = (on) => ofMap.forEach((part) => (part.hidden = !on));
   show(false);
-  return { node: make("div", "mv-foot", {}, [...ofMap, display]), show, bar, hidden, ticks, units, threshold, level };
+  return { ...first, node: make("div", "mv-foot", {}, [...ofMap, make("div", "mv-menus", {}, menus)]), show, scales, threshold, level };
 }
 
 /** Draw the colour bar of a scale (`scaleOf`), its numbers, its units and the part that the threshold hides. */
-export function showScale(foot, scale, colours, share, opacity) {
+export function showScale(part, scale, colours, share, opacity) {
   const [low, high] = scale.limits;
   const veil = `rgb(162 162 162 / ${1 - opacity})`; // the grey of the cortex, as it shows through the map
-  foot.bar.style.backgroundImage = `linear-gradient(${veil}, ${veil}), ${gradient(colours)}`;
+  part.bar.style.backgroundImage = `linear-gradient(${veil}, ${veil}), ${gradient(colours)}`;
   const beyond = { low: scale.extremes[0] < low, high: scale.extremes[1] > high };
   const flat = low === high;
-  foot.ticks.replaceChildren(
+  part.ticks.replaceChildren(
     ...(flat ? [0.5] : [0, 0.25, 0.5, 0.75, 1]).map((at) => {
       const prefix = flat ? "" : at === 0 && beyond.low ? "≤ " : at === 1 && beyond.high ? "≥ " : "";
       const tick = make("span", "", { text: prefix + number(low + at * (high - low)) });
       tick.style.left = `${at * 100}%`;
-      tick.dataset.end = at === 0 ? "first" : at === 1 ? "last" : "";
+      tick.dataset.end = at === 0 ? "first" : at === 1 ? "last" : at === 0.5 ? "middle" : "quarter";
       return tick;
     }),
   );
-  foot.units.textContent = scale.units;
+  part.units.textContent = scale.units;
+  part.units.title = scale.units;
   const [from, to] = scale.signed ? [0.5 - share / 2, 0.5 + share / 2] : [0, share];
-  Object.assign(foot.hidden.style, { left: `${from * 100}%`, width: `${(to - from) * 100}%` });
-  foot.level.textContent = share === 0 ? "off" : number(thresholdOf(scale, share));
+  Object.assign(part.hidden.style, { left: `${from * 100}%`, width: `${(to - from) * 100}%` });
 }
 
 /** The value that a position of the slider (0..1) stands for; below everything at 0. */

@@ -59,10 +59,17 @@ export function vertexNormals(points, faces, count = faces.length) {
   return normals;
 }
 
-/** Unpack a map: `{left, right, ...}` with NaN where a vertex has no value; null stands for "no map yet". */
+const parsed = (payload) => (typeof payload === "string" && payload ? JSON.parse(payload) : payload || null);
+
+/** Unpack one map or two that are compared: a list of one or two (`decodeMap`); `[null]` stands for "no map yet". */
 export function decodeValues(payload, geometry) {
-  if (payload === null || payload === undefined || payload === "") return null;
-  const map = typeof payload === "string" ? JSON.parse(payload) : payload;
+  const content = parsed(payload);
+  if (content === null) return [null];
+  return (content.maps ?? [content]).map((map) => decodeMap(map, geometry));
+}
+
+/** `{left, right, ...}` with NaN where a vertex has no value. */
+function decodeMap(map, geometry) {
   if (map.mesh !== geometry.mesh) {
     throw new Error(`The map is on ${map.mesh}, the cortex shown is ${geometry.mesh}.`);
   }
@@ -72,11 +79,24 @@ export function decodeValues(payload, geometry) {
   let next = 0;
   for (let i = 0; i < all.length; i++) all[i] = bits[i >> 3] & (1 << (i & 7)) ? given[next++] : NaN;
   if (next !== given.length) throw new Error(`The map has ${given.length} values for ${next} vertices.`);
-  return { ...map, left: all.subarray(0, geometry.vertices), right: all.subarray(geometry.vertices) };
+  const decoded = { ...map, left: all.subarray(0, geometry.vertices), right: all.subarray(geometry.vertices) };
+  return { ...decoded, extremes: extremes(decoded) };
+}
+
+/** Put the encoder's patches (`patches_payload`) among the parcellations of the geometry; whether there are any. */
+export function addPatches(payload, geometry) {
+  const content = parsed(payload);
+  if (content === null || content.mesh !== geometry.mesh) return false;
+  const labels = new Uint16Array(bytesOf(content.labels).buffer);
+  geometry.arrays["left/patch"] = labels.subarray(0, geometry.vertices);
+  geometry.arrays["right/patch"] = labels.subarray(geometry.vertices);
+  const names = Array.from({ length: content.count }, (_, i) => `patch ${i + 1}`);
+  geometry.parcellations.patch = { title: "patches", names: ["", ...names] };
+  return true;
 }
 
 /** [smallest, largest] of both sides, or null where there is no value at all. */
-export function extremes(map) {
+function extremes(map) {
   let low = Infinity, high = -Infinity;
   for (const side of [map.left, map.right]) {
     for (const value of side) {
@@ -103,6 +123,14 @@ export function scaleOf(map, choice) {
   return { signed, limits, extremes, units };
 }
 
+/** One scale for two maps: from the lowest to the highest limit, around 0 if one of them is. */
+export function commonScale([a, b]) {
+  const signed = a.signed || b.signed;
+  const low = Math.min(a.limits[0], b.limits[0]), high = Math.max(a.limits[1], b.limits[1]);
+  const size = Math.max(-low, high);
+  return { signed, limits: signed ? [-size, size] : [low, high] };
+}
+
 /** As numpy's: between two values of the sorted list, linearly. */
 function percentiles(map, shares) {
   const values = [map.left, map.right].map((side) => side.filter((value) => value === value));
@@ -116,20 +144,25 @@ function percentiles(map, shares) {
   });
 }
 
-/** The areas with the largest mean (in size), those with at least ten values: `[{side, name, mean}]`. */
-export function strongestAreas(map, geometry, count = 5) {
-  const names = geometry.parcellations.area?.names;
+/** The parcels with the largest mean (in size), those with at least `least` values: `[{side, label, name, mean, vertex}]`;
+ * `vertex` is where the map is largest in it. */
+export function strongestAreas(map, geometry, count = 5, key = "area", least = 10) {
+  const names = geometry.parcellations[key]?.names;
   if (!names) return [];
   const found = [];
   for (const side of ["left", "right"]) {
-    const labels = geometry.arrays[`${side}/area`];
-    const sums = new Float64Array(names.length), sizes = new Uint32Array(names.length);
-    map[side].forEach((value, i) => {
-      if (Number.isNaN(value)) return;
-      sums[labels[i]] += value;
-      sizes[labels[i]] += 1;
-    });
-    for (let k = 1; k < names.length; k++) if (sizes[k] >= 10) found.push({ side, name: names[k], mean: sums[k] / sizes[k] });
+    const labels = geometry.arrays[`${side}/${key}`], values = map[side];
+    const sums = new Float64Array(names.length), sizes = new Uint32Array(names.length), peaks = new Int32Array(names.length).fill(-1);
+    for (let i = 0; i < values.length; i++) {
+      if (Number.isNaN(values[i])) continue;
+      const k = labels[i];
+      sums[k] += values[i];
+      sizes[k] += 1;
+      if (peaks[k] < 0 || Math.abs(values[i]) > Math.abs(values[peaks[k]])) peaks[k] = i;
+    }
+    for (let k = 1; k < names.length; k++) {
+      if (sizes[k] >= least) found.push({ side, label: k, name: names[k], mean: sums[k] / sizes[k], vertex: peaks[k] });
+    }
   }
   return found.sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean)).slice(0, count);
 }

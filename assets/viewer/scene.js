@@ -1,35 +1,18 @@
-// Two hemispheres drawn with three.js: surfaces and the morph between them, colours, layout, picking. No page elements
-// but the canvas. Nothing is drawn unless something changed.
+// Two hemispheres drawn with three.js: surfaces and the morph between them, colours, picking; once for one map, twice
+// beside each other for two (panes). No page elements but the canvas. Nothing is drawn unless something changed.
 import {
   BufferAttribute, BufferGeometry, DataTexture, GLSL3, Group, LinearFilter, Mesh, OrthographicCamera,
-  Quaternion, RawShaderMaterial, Matrix4, Scene, Vector3, WebGLRenderer, WebGLRenderTarget,
+  Quaternion, RawShaderMaterial, Scene, Vector3, WebGLRenderer, WebGLRenderTarget,
 } from "./three.module.min.js";
 import { texels } from "./colormaps.js";
 import { coordinates, vertexNormals } from "./data.js";
+import { extent, fits, places, PRESETS, rotation } from "./layout.js";
 import { borderCodes } from "./outlines.js";
 import { COLOUR_FRAGMENT, COLOUR_VERTEX, PICK_FRAGMENT, PICK_VERTEX } from "./shaders.js";
 
 const SIDES = ["left", "right"];
-const GAP_MM = 10;
 const OUTLINE_PX = 0.8; // half the width of a line
-
-// What the screen's right, up and towards-the-viewer are in the brain (x right, y anterior, z superior), by hemisphere.
-const BOTH = (axes, swap = false) => ({ left: axes, right: axes, swap });
-export const PRESETS = {
-  lateral: { left: ["-y", "z", "-x"], right: ["y", "z", "x"], title: "Lateral" },
-  medial: { left: ["y", "z", "x"], right: ["-y", "z", "-x"], title: "Medial" },
-  dorsal: { ...BOTH(["x", "y", "z"]), title: "Dorsal" },
-  ventral: { ...BOTH(["-x", "y", "-z"], true), title: "Ventral" },
-  posterior: { ...BOTH(["x", "z", "-y"]), title: "Posterior" },
-};
-
-function rotation(axes) {
-  const unit = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1] };
-  const [r, u, t] = axes.map((name) => unit[name.at(-1)].map((c) => (name[0] === "-" ? -c : c)));
-  return new Quaternion().setFromRotationMatrix(
-    new Matrix4().set(r[0], r[1], r[2], 0, u[0], u[1], u[2], 0, t[0], t[1], t[2], 0, 0, 0, 0, 1),
-  );
-}
+const HEAD_PX = 38; // above each of two panes: its title, in up to two lines
 
 /** Whether WebGL runs on the processor: smooth edges would then cost more than they are worth. */
 function software() {
@@ -50,16 +33,11 @@ export class CortexScene {
     this.scene = new Scene();
     this.pickScene = new Scene();
     this.pickTarget = new WebGLRenderTarget(1, 1);
-    this.colours = new DataTexture(texels("viridis"), 256, 1);
-    this.colours.minFilter = this.colours.magFilter = LinearFilter;
-    this.colours.needsUpdate = true;
-    this.shared = {
-      morph: { value: 0 }, colours: { value: this.colours }, limits: { value: [0, 1] },
-      threshold: { value: -1e30 }, diverging: { value: false }, opacity: { value: 1 }, outline: { value: 0 },
-    };
+    this.shared = { morph: { value: 0 }, opacity: { value: 1 }, outline: { value: 0 } };
     this.cache = {};
-    this.plain = this.#paint({});
-    this.outlined = this.#paint({ OUTLINES: "" }); // a program of its own: what is not drawn costs nothing
+    this.panes = [this.#pane(), this.#pane()];
+    this.compared = this.stacked = false;
+    this.outlines = "";
     this.zoom = 1;
     this.fit = 1;
     this.holdFit = false;
@@ -71,30 +49,49 @@ export class CortexScene {
     this.turn(1);
   }
 
-  #paint(defines) {
+  /** The colours of one map, and the two ways to paint it. */
+  #pane() {
+    const texture = new DataTexture(texels("viridis"), 256, 1);
+    texture.minFilter = texture.magFilter = LinearFilter;
+    texture.needsUpdate = true;
+    const uniforms = {
+      ...this.shared, colours: { value: texture }, limits: { value: [0, 1] }, threshold: { value: -1e30 },
+      diverging: { value: false },
+    };
     const [vertexShader, fragmentShader] = [COLOUR_VERTEX, COLOUR_FRAGMENT];
-    return new RawShaderMaterial({ glslVersion: GLSL3, defines, vertexShader, fragmentShader, uniforms: this.shared });
+    const paint = (defines) => new RawShaderMaterial({ glslVersion: GLSL3, defines, vertexShader, fragmentShader, uniforms });
+    // outlines are a program of their own: what is not drawn costs nothing
+    return { texture, uniforms, plain: paint({}), outlined: paint({ OUTLINES: "" }) };
+  }
+
+  get outlined() {
+    return this.panes[0].outlined;
   }
 
   #hemisphere(side, i) {
     const arrays = this.geometry.arrays;
     const count = this.geometry.vertices;
-    const shape = new BufferGeometry();
-    shape.setIndex(new BufferAttribute(arrays[`${side}/faces`], 1));
-    shape.setAttribute("sulc", new BufferAttribute(arrays[`${side}/sulc`], 1, true));
-    shape.setAttribute("value", new BufferAttribute(new Float32Array(count), 1));
-    shape.setAttribute("given", new BufferAttribute(new Uint8Array(count), 1));
+    const faces = new BufferAttribute(arrays[`${side}/faces`], 1), sulc = new BufferAttribute(arrays[`${side}/sulc`], 1, true);
+    const shapes = this.panes.map(() => {
+      const shape = new BufferGeometry();
+      shape.setIndex(faces);
+      shape.setAttribute("sulc", sulc);
+      shape.setAttribute("value", new BufferAttribute(new Float32Array(count), 1));
+      shape.setAttribute("given", new BufferAttribute(new Uint8Array(count), 1));
+      return shape;
+    });
     const mark = new RawShaderMaterial({
       glslVersion: GLSL3, vertexShader: PICK_VERTEX, fragmentShader: PICK_FRAGMENT,
       uniforms: { morph: this.shared.morph, side: { value: i } },
     });
-    const group = new Group(), mesh = new Mesh(shape, this.plain), pick = new Mesh(shape, mark);
-    mesh.frustumCulled = pick.frustumCulled = false;
-    group.add(mesh);
+    const group = new Group(), pick = new Mesh(shapes[0], mark);
+    const meshes = shapes.map((shape, pane) => new Mesh(shape, this.panes[pane].plain));
+    for (const mesh of [...meshes, pick]) mesh.frustumCulled = false;
+    group.add(...meshes);
     this.scene.add(group);
     pick.matrixAutoUpdate = false;
     this.pickScene.add(pick);
-    return { group, shape, mesh, pick, box: null };
+    return { group, shapes, meshes, shape: shapes[0], mesh: meshes[0], pick };
   }
 
   #points(side, surface) {
@@ -113,28 +110,31 @@ export class CortexScene {
   /** Hand the surfaces that the morph runs between to the shader. */
   #load() {
     for (const side of SIDES) {
-      const { shape } = this.hemispheres[side];
       const a = this.#points(side, this.from), b = this.#points(side, this.surface);
-      shape.setAttribute("position", a.points);
-      shape.setAttribute("normal", a.normals);
-      shape.setAttribute("positionB", b.points);
-      shape.setAttribute("normalB", b.normals);
       const faces = this.geometry.info[`${side}/faces`];
       const cut = this.from === "flat" || this.surface === "flat";
-      shape.setDrawRange(0, cut ? faces.flat : faces.length);
+      for (const shape of this.hemispheres[side].shapes) {
+        shape.setAttribute("position", a.points);
+        shape.setAttribute("normal", a.normals);
+        shape.setAttribute("positionB", b.points);
+        shape.setAttribute("normalB", b.normals);
+        shape.setDrawRange(0, cut ? faces.flat : faces.length);
+      }
     }
   }
 
-  setColours(name, diverging) {
-    this.colours.image.data.set(texels(name));
-    this.colours.needsUpdate = true;
-    this.shared.diverging.value = diverging;
+  setColours(pane, name, diverging) {
+    const { texture, uniforms } = this.panes[pane];
+    texture.image.data.set(texels(name));
+    texture.needsUpdate = true;
+    uniforms.diverging.value = diverging;
     this.changed();
   }
 
-  setRange(limits, threshold) {
-    this.shared.limits.value = limits;
-    this.shared.threshold.value = threshold;
+  setRange(pane, limits, threshold) {
+    const { uniforms } = this.panes[pane];
+    uniforms.limits.value = limits;
+    uniforms.threshold.value = threshold;
     this.changed();
   }
 
@@ -147,11 +147,18 @@ export class CortexScene {
   /** Draw the borders of a parcellation of the geometry ("" for none). */
   setOutlines(key) {
     for (const side of SIDES) {
-      const { mesh, shape } = this.hemispheres[side];
-      mesh.material = key ? this.outlined : this.plain;
-      if (key) shape.setAttribute("parcel", this.#codes(side, key));
+      const { meshes, shapes } = this.hemispheres[side];
+      meshes.forEach((mesh, pane) => (mesh.material = this.panes[pane][key ? "outlined" : "plain"]));
+      if (key) for (const shape of shapes) shape.setAttribute("parcel", this.#codes(side, key));
     }
+    this.outlines = key;
     this.changed();
+  }
+
+  /** A parcellation of the geometry has other labels now. */
+  forgetOutlines(key) {
+    for (const side of SIDES) delete this.cache[`${side}/outlines/${key}`];
+    if (this.outlines === key) this.setOutlines(key);
   }
 
   #codes(side, key) {
@@ -172,10 +179,17 @@ export class CortexScene {
     setTimeout(next);
   }
 
+  /** Whether two panes are drawn. */
+  setCompared(compared) {
+    this.holdFit = this.holdFit && compared === this.compared;
+    this.compared = compared;
+    this.changed();
+  }
+
   /** `map` has a Float32Array for each side, NaN where there is nothing; null is bare cortex. */
-  setMap(map) {
+  setMap(pane, map) {
     for (const side of SIDES) {
-      const { value, given } = this.hemispheres[side].shape.attributes;
+      const { value, given } = this.hemispheres[side].shapes[pane].attributes;
       const values = map?.[side];
       for (let i = 0; i < value.array.length; i++) {
         const there = values !== undefined && values[i] === values[i];
@@ -238,41 +252,26 @@ export class CortexScene {
     this.changed();
   }
 
-  /** Width and height of a hemisphere as it stands on the screen, from every eighth vertex. */
-  #extent(side) {
-    const { group } = this.hemispheres[side];
-    const m = new Matrix4().makeRotationFromQuaternion(group.quaternion).elements;
-    const a = this.#points(side, this.from).points.array, b = this.#points(side, this.surface).points.array;
-    const t = this.shared.morph.value;
-    const box = { left: 1e9, right: -1e9, bottom: 1e9, top: -1e9 };
-    for (let i = 0; i < a.length; i += 24) {
-      const x = a[i] + t * (b[i] - a[i]), y = a[i + 1] + t * (b[i + 1] - a[i + 1]), z = a[i + 2] + t * (b[i + 2] - a[i + 2]);
-      const u = m[0] * x + m[4] * y + m[8] * z, v = m[1] * x + m[5] * y + m[9] * z;
-      box.left = Math.min(box.left, u);
-      box.right = Math.max(box.right, u);
-      box.bottom = Math.min(box.bottom, v);
-      box.top = Math.max(box.top, v);
-    }
-    return box;
-  }
-
-  /** Put the hemispheres side by side and fit them to the canvas. Returns where each stands, in CSS pixels. */
+  /** Put the hemispheres beside each other and fit them to a pane. Tells where each stands, in CSS pixels of it. */
   #layout(width, height) {
     const order = this.swap ? ["right", "left"] : SIDES;
-    const boxes = order.map((side) => this.#extent(side));
-    const [first, second] = boxes;
-    const total = first.right - first.left + GAP_MM + second.right - second.left;
-    const bottom = Math.min(first.bottom, second.bottom), top = Math.max(first.top, second.top);
-    const fitted = Math.min((width - 24) / total, (height - 44) / (top - bottom));
-    this.fit = this.holdFit ? Math.min(this.fit, fitted) : fitted;
-    const scale = this.fit * this.zoom;
-    const middle = (bottom + top) / 2;
-    const places = [-total / 2 - first.left, total / 2 - second.right];
+    const boxes = order.map((side) => {
+      const a = this.#points(side, this.from).points.array, b = this.#points(side, this.surface).points.array;
+      return extent(this.hemispheres[side].group.quaternion, a, b, this.shared.morph.value);
+    });
+    const fitted = fits(boxes, width, height);
+    // two narrow panes may have room for one hemisphere above the other; it stays so while a hand turns them
+    if (!this.holdFit) this.stacked = this.compared && fitted.column > fitted.row;
+    const best = this.stacked ? fitted.column : fitted.row;
+    this.fit = this.holdFit ? Math.min(this.fit, best) : best;
+    const scale = (this.scale = this.fit * this.zoom);
+    const at = places(boxes, this.stacked, scale);
     this.boxes = {};
     order.forEach((side, i) => {
-      this.hemispheres[side].group.position.set(places[i], -middle, 0);
-      const x = places[i] + (boxes[i].left + boxes[i].right) / 2;
-      this.boxes[side] = { x: width / 2 + x * scale, bottom: height / 2 - (boxes[i].bottom - middle) * scale };
+      const [x, y] = at[i];
+      this.hemispheres[side].group.position.set(x, y, 0);
+      const centre = x + (boxes[i].left + boxes[i].right) / 2;
+      this.boxes[side] = { x: width / 2 + centre * scale, bottom: this.head + height / 2 - (boxes[i].bottom + y) * scale };
     });
     Object.assign(this.camera, {
       left: -width / 2 / scale, right: width / 2 / scale, top: height / 2 / scale, bottom: -height / 2 / scale,
@@ -281,31 +280,84 @@ export class CortexScene {
   }
 
   draw(width, height, ratio) {
-    this.renderer.setPixelRatio(ratio);
-    this.renderer.setSize(width, height, false);
-    this.size = { width, height };
+    const size = this.canvasSize;
+    if (size?.width !== width || size.height !== height || size.ratio !== ratio) { // a new size is a new buffer: it costs
+      this.renderer.setPixelRatio(ratio);
+      this.renderer.setSize(width, height, false);
+      this.canvasSize = { width, height, ratio };
+    }
+    const panes = this.compared ? 2 : 1;
+    this.head = this.compared ? HEAD_PX : 0;
+    this.size = { width: width / panes, height: height - this.head };
     this.shared.outline.value = OUTLINE_PX * ratio;
-    this.#layout(width, height);
-    this.renderer.render(this.scene, this.camera);
+    this.#layout(this.size.width, this.size.height);
+    this.renderer.setScissorTest(this.compared);
+    for (let pane = 0; pane < panes; pane++) {
+      for (const side of SIDES) this.hemispheres[side].meshes.forEach((mesh, i) => (mesh.visible = i === pane));
+      const box = [pane * this.size.width, 0, this.size.width, this.size.height];
+      this.renderer.setViewport(...box);
+      this.renderer.setScissor(...box);
+      this.renderer.render(this.scene, this.camera);
+    }
   }
 
-  /** Which vertex is at a place of the canvas (CSS pixels): `{side, vertex}` or null. One pixel is drawn for it. */
-  pick(x, y) {
-    if (!this.size) return null;
+  /** The pane at a place of the canvas (CSS pixels) and the place in it; null above the panes. */
+  paneAt(x, y) {
+    if (!this.size || y < this.head) return null;
+    const pane = this.compared && x >= this.size.width ? 1 : 0;
+    return { pane, x: x - pane * this.size.width, y: y - this.head };
+  }
+
+  /** Where a vertex is seen, in CSS pixels of the canvas for the first pane, and whether it faces the viewer. */
+  project(side, vertex) {
+    const { group } = this.hemispheres[side], { points, normals } = this.#points(side, this.surface);
+    const part = (attribute) => new Vector3().fromBufferAttribute(attribute, vertex).applyQuaternion(group.quaternion);
+    const at = part(points).add(group.position), { width, height } = this.size;
+    const facing = this.surface === "flat" || part(normals).z > 0;
+    return { x: width / 2 + at.x * this.scale, y: this.head + height / 2 - at.y * this.scale, facing };
+  }
+
+  #renderPicking(width, height) {
     for (const side of SIDES) {
       const { group, pick } = this.hemispheres[side];
       group.updateMatrixWorld();
       pick.matrix.copy(group.matrixWorld);
     }
-    this.camera.setViewOffset(this.size.width, this.size.height, x, y, 1, 1);
+    this.renderer.setScissorTest(false);
+    this.pickTarget.setSize(width, height);
     this.renderer.setRenderTarget(this.pickTarget);
     this.renderer.render(this.pickScene, this.camera);
-    const pixel = new Uint8Array(4);
-    this.renderer.readRenderTargetPixels(this.pickTarget, 0, 0, 1, 1, pixel);
+    const pixels = new Uint8Array(4 * width * height);
+    this.renderer.readRenderTargetPixels(this.pickTarget, 0, 0, width, height, pixels);
     this.renderer.setRenderTarget(null);
+    return pixels;
+  }
+
+  /** Which vertex is at a place of the canvas (CSS pixels): `{side, vertex, pane}` or null. One pixel is drawn for it. */
+  pick(x, y) {
+    const place = this.paneAt(x, y);
+    if (!place) return null;
+    this.camera.setViewOffset(this.size.width, this.size.height, place.x, place.y, 1, 1);
+    const pixel = this.#renderPicking(1, 1);
     this.camera.clearViewOffset();
     if (pixel[3] < 254) return null;
-    return { side: SIDES[pixel[3] - 254], vertex: pixel[0] + 256 * pixel[1] + 65536 * pixel[2] };
+    return { side: SIDES[pixel[3] - 254], vertex: pixel[0] + 256 * pixel[1] + 65536 * pixel[2], pane: place.pane };
+  }
+
+  /** What is seen of a pane, every `step`th pixel: vertices (the right hemisphere's after the left's) from the top left
+   * on, -1 where there is no cortex. */
+  seen(step) {
+    const width = Math.floor(this.size.width / step), height = Math.floor(this.size.height / step);
+    const pixels = this.#renderPicking(width, height), vertices = new Int32Array(width * height);
+    this.pickTarget.setSize(1, 1);
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const at = 4 * ((height - 1 - y) * width + x), mark = pixels[at + 3];
+        const vertex = pixels[at] + 256 * pixels[at + 1] + 65536 * pixels[at + 2];
+        vertices[y * width + x] = mark < 254 ? -1 : vertex + (mark === 255 ? this.geometry.vertices : 0);
+      }
+    }
+    return { vertices, width, height };
   }
 
   dispose() {

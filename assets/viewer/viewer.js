@@ -1,11 +1,15 @@
-// createViewer(element, geometry, options): the cortex with one map on it. Needs no framework and no network.
-import { buildControls, placeTooltip, showScale, thresholdOf } from "./controls.js";
-import { decodeGeometry, decodeValues, extremes, number, scaleOf, strongestAreas } from "./data.js";
+// createViewer(element, geometry, options): the cortex with one map on it, or two. Needs no framework and no network.
+import { buildControls, showScale, thresholdOf } from "./controls.js";
+import { addPatches, commonScale, decodeGeometry, decodeValues, number, scaleOf, strongestAreas } from "./data.js";
+import { buildDetail } from "./detail.js";
 import { offerColours, OUTLINES } from "./display.js";
-import { CortexScene, PRESETS } from "./scene.js";
+import { make } from "./elements.js";
+import { PRESETS } from "./layout.js";
+import { Animations } from "./motion.js";
+import { Names } from "./names.js";
+import { listen } from "./pointer.js";
+import { CortexScene } from "./scene.js";
 
-const ANIMATION_MS = 260;
-const SIDE_NAMES = { left: "left hemisphere", right: "right hemisphere" };
 const NO_WEBGL =
   "This browser cannot draw the cortex: WebGL 2 is not available. Turn on hardware acceleration or try another " +
   "browser. The strongest areas are listed below.";
@@ -13,13 +17,15 @@ const NO_WEBGL =
 /**
  * @param {HTMLElement} element  emptied and filled
  * @param {ArrayBuffer} buffer  what geometry_payload made
- * @param {{height?: number, values?: string, view?: string, theme?: "inherit"|"auto"|"light"|"dark",
- *   emptyText?: string, onPick?: (hit: object) => void}} options
+ * @param {{height?: number, values?: string, patches?: string, view?: string, theme?: "inherit"|"auto"|"light"|"dark",
+ *   emptyText?: string, onPick?: (place: object) => void, onClose?: () => void, onScan?: (scan: number) => void}} options
+ *   `onPick` is given what was clicked; its answer is shown with `setDetail`
  * @returns {Promise<Viewer>}
  */
 export async function createViewer(element, buffer, options = {}) {
   const started = performance.now();
   const viewer = new Viewer(element, await decodeGeometry(buffer), options);
+  viewer.setPatches(options.patches ?? null);
   viewer.setValues(options.values ?? null);
   viewer.drawNow();
   viewer.stats.firstDrawMs = performance.now() - started;
@@ -31,18 +37,23 @@ class Viewer {
     this.geometry = geometry;
     this.options = options;
     this.stats = { draws: 0, updates: 0 };
-    this.map = null;
+    this.maps = [null];
+    this.scales = [null];
     this.share = 0;
     this.scaleChoice = "auto";
+    this.common = true;
     this.colours = { sequential: "viridis", diverging: "blue-red" };
     this.opacity = 1;
     this.outlines = "";
-    this.animations = new Map();
+    this.picked = null;
+    this.names = new Names(this);
+    this.animations = new Animations(() => this.page.stage.clientWidth === 0, () => this.request());
+    this.detail = buildDetail(() => this.close(), (scan) => options.onScan?.(scan));
     this.page = buildControls(
       element,
       {
         surfaces: geometry.surfaces, parcellations: geometry.parcellations, credit: geometry.credit,
-        height: options.height ?? 480,
+        height: options.height ?? 480, picks: Boolean(options.onPick), detail: this.detail.node,
         presets: Object.entries(PRESETS).map(([name, { title }]) => ({ name, title })),
         theme: options.theme ?? "inherit",
       },
@@ -51,7 +62,7 @@ class Viewer {
         zoom: (factor) => this.scene?.zoomBy(factor), reset: () => this.reset(),
         threshold: (share) => this.setThreshold(share), colours: (name) => this.setColours(name),
         scale: (choice) => this.setScale(choice), opacity: (share) => this.setOpacity(share),
-        outlines: (key) => this.setOutlines(key),
+        outlines: (key) => this.setOutlines(key), names: (on) => this.setNames(on), common: (on) => this.setCommonScale(on),
       },
     );
     this.#openScene();
@@ -60,7 +71,10 @@ class Viewer {
     this.page.view.press(this.view);
     this.scene?.startTurn(this.view);
     this.scene?.turn(1);
-    this.#listen();
+    listen(this);
+    this.observer = new ResizeObserver(() => this.request());
+    this.observer.observe(this.page.stage);
+    this.page.display.node.addEventListener("toggle", () => this.scene?.prepareOutlines(), { once: true });
   }
 
   #openScene() {
@@ -74,51 +88,66 @@ class Viewer {
     }
   }
 
+  get map() { return this.maps[0]; }
+  get scale() { return this.scales[0]; }
+
   // ------------------------------------------------------------------ what a caller may change
 
-  /** Show a map (`values_payload`), or bare cortex (null). Camera, surface, threshold and display settings stay. */
+  /** Show a map (`values_payload`), two beside each other (`pair_payload`), or bare cortex (null). Camera, surface,
+   * threshold and display settings stay. */
   setValues(payload) {
     let problem = "";
     try {
-      this.map = decodeValues(payload, this.geometry);
+      this.maps = decodeValues(payload, this.geometry);
     } catch (error) {
-      this.map = null;
+      this.maps = [null];
       problem = error.message;
     }
-    if (this.map) this.map.extremes = extremes(this.map);
     this.stats.updates += 1;
+    const { title, badge, foot, panes, compare } = this.page, compared = this.maps.length > 1;
+    if (compared !== this.page.root.classList.contains("mv-compared")) compare(compared);
+    this.scene?.setCompared(compared);
     this.#say(problem);
-    const { title, badge, foot } = this.page;
-    title.textContent = this.map?.title || "Cortex";
-    badge.hidden = !this.map?.simulated;
-    foot.show(Boolean(this.map?.extremes));
-    this.#describe();
-    this.scene?.setMap(this.map);
+    title.textContent = this.maps.map((map) => map?.title || "Cortex").join(" beside ");
+    this.maps.forEach((map, i) => Object.assign(panes[i].title, { textContent: map?.title ?? "", title: map?.title ?? "" }));
+    badge.hidden = !this.maps.some((map) => map?.simulated);
+    foot.show(this.maps.some((map) => map?.extremes));
+    this.maps.forEach((map, i) => this.scene?.setMap(i, map));
     this.#showColours();
+    this.#describe();
+    this.names.soon();
   }
 
   /** Surface by name; the shape changes smoothly. A flat surface is seen from the side it faces. */
   setSurface(name) {
     if (!this.scene || !this.geometry.surfaces.some((s) => s.name === name) || name === this.scene.surface) return;
-    this.#finish("morph");
+    this.animations.finish("morph");
     if (name === "flat" || this.scene.surface === "flat") this.setView("lateral");
     this.scene.startMorph(name);
     this.scene.holdFit = false;
     this.page.surface.press(name);
     this.page.view.enable(name !== "flat");
-    this.#animate("morph", (share) => this.scene.step(share));
+    this.animations.start("morph", (share) => this.scene.step(share));
     this.#describe();
   }
 
   /** One of lateral, medial, dorsal, ventral, posterior. */
   setView(name) {
     if (!this.scene || !PRESETS[name]) return;
-    this.#finish("turn");
+    this.animations.finish("turn");
     this.view = name;
     this.page.view.press(name);
     this.scene.startTurn(name);
-    this.#animate("turn", (share) => this.scene.turn(share));
+    this.animations.start("turn", (share) => this.scene.turn(share));
     this.#describe();
+  }
+
+  /** Turn by angles (radians) about the screen's vertical and horizontal. */
+  turnBy(right, down) {
+    if (!this.scene || this.scene.surface === "flat") return;
+    this.animations.finish("turn");
+    this.scene.rotate(right, down);
+    this.page.view.press(null);
   }
 
   /** Hide what is below a share (0..1) of the colour bar; by size for a signed map. */
@@ -129,7 +158,7 @@ class Viewer {
   }
 
   setColours(name) {
-    this.colours[this.#kind()] = name;
+    this.colours[this.#kind(this.scale)] = name;
     this.#showColours();
   }
 
@@ -137,6 +166,12 @@ class Viewer {
   setScale(choice) {
     this.scaleChoice = choice;
     this.page.display.scale.value = choice;
+    this.#showColours();
+  }
+
+  /** Whether two maps that are compared have the same limits; without effect where their units differ. */
+  setCommonScale(on) {
+    this.common = on;
     this.#showColours();
   }
 
@@ -149,13 +184,73 @@ class Viewer {
     this.#showRange();
   }
 
-  /** Borders of a parcellation: "network" (Yeo-7), "network17", "area" (HCP-MMP) or "" (none). */
+  /** Borders of a parcellation: "network" (Yeo-7), "network17", "area" (HCP-MMP), "patch" (of the encoder) or "" (none). */
   setOutlines(key) {
     if (key && !this.geometry.parcellations[key]) return;
     this.outlines = key;
     this.page.display.outlines.value = key;
+    this.page.display.boxes.names.disabled = !key;
     this.scene?.setOutlines(key);
+    this.#say();
     this.#describe();
+    this.names.soon();
+  }
+
+  /** Whether the names of the outlined parcels are written. */
+  setNames(on) {
+    this.names.wanted = on;
+    this.page.display.boxes.names.checked = on;
+    this.names.soon();
+  }
+
+  /** The encoder's patches (`patches_payload`), to be outlined; null for none. */
+  setPatches(payload) {
+    if (!addPatches(payload, this.geometry)) return;
+    this.page.display.offer();
+    this.scene?.forgetOutlines("patch");
+    this.#say();
+    this.names.soon();
+  }
+
+  /** Ask for what happened at a mesh vertex, or in its parcel where outlines are drawn (`options.onPick`). */
+  pick(side, vertex) {
+    if (!this.options.onPick) return;
+    this.picked = { side, vertex };
+    this.detail.wait();
+    this.page.root.classList.add("mv-told");
+    this.#placeMark();
+    this.request();
+    this.options.onPick({ side, vertex, outlines: this.outlines });
+  }
+
+  /** Pick the peak of the strongest area, then of the next. */
+  pickStrongest() {
+    const areas = this.strongest ?? [];
+    if (areas.length === 0) return;
+    const now = areas.findIndex((a) => a.side === this.picked?.side && a.vertex === this.picked.vertex);
+    const next = areas[(now + 1) % areas.length];
+    this.pick(next.side, next.vertex);
+  }
+
+  /** Show the answer to `onPick` (JSON of mindviz.ui.courses.told); null closes it. Too late an answer is dropped. */
+  setDetail(payload) {
+    if (!payload || !this.picked) {
+      if (this.picked) this.close();
+      return;
+    }
+    const told = typeof payload === "string" ? JSON.parse(payload) : payload;
+    if (told.side !== this.picked.side || told.vertex !== this.picked.vertex) return;
+    this.detail.show(told);
+  }
+
+  /** Close what is told of a place. */
+  close() {
+    if (!this.picked) return;
+    this.picked = null;
+    this.detail.hide();
+    this.page.root.classList.remove("mv-told");
+    this.#placeMark();
+    this.options.onClose?.();
   }
 
   reset() {
@@ -164,7 +259,7 @@ class Viewer {
     this.setView(this.scene.surface === "flat" ? "lateral" : this.view);
   }
 
-  /** What is under a place of the canvas, in CSS pixels: `{side, vertex, value, area, network}` or null. */
+  /** What is under a place of the canvas, in CSS pixels: `{side, vertex, pane, value, area, network}` or null. */
   at(x, y) {
     const hit = this.scene?.pick(x, y);
     if (!hit) return null;
@@ -172,7 +267,7 @@ class Viewer {
       const labels = this.geometry.arrays[`${hit.side}/${key}`];
       return labels ? this.geometry.parcellations[key].names[labels[hit.vertex]] : "";
     };
-    const value = this.map ? this.map[hit.side][hit.vertex] : NaN;
+    const value = this.maps[hit.pane] ? this.maps[hit.pane][hit.side][hit.vertex] : NaN;
     return { ...hit, value, area: name("area"), network: name("network"), network17: name("network17") };
   }
 
@@ -193,45 +288,75 @@ class Viewer {
 
   // ------------------------------------------------------------------------------------ inside
 
-  #kind() {
-    return this.scale?.signed ? "diverging" : "sequential";
+  #kind(scale) {
+    return scale?.signed ? "diverging" : "sequential";
   }
 
   #showColours() {
-    this.scale = this.map && scaleOf(this.map, this.scaleChoice);
-    const signed = Boolean(this.scale?.signed), name = this.colours[this.#kind()];
-    offerColours(this.page.display.colours, signed, name);
-    this.scene?.setColours(name, signed);
+    const own = this.maps.map((map) => map && scaleOf(map, this.scaleChoice));
+    const { both, boxes, colours } = this.page.display;
+    both.hidden = own.length < 2;
+    const shareable = own.length > 1 && own.every((scale) => scale?.extremes) && own[0].units === own[1].units;
+    boxes.common.disabled = !shareable;
+    boxes.common.checked = shareable && this.common;
+    const common = shareable && this.common ? commonScale(own) : null;
+    this.scales = own.map((scale) => scale && { ...scale, ...common });
+    const kind = this.#kind(this.scale);
+    offerColours(colours, kind === "diverging", this.colours[kind]);
+    this.scales.forEach((scale, i) => this.scene?.setColours(i, this.colours[this.#kind(scale)], Boolean(scale?.signed)));
     this.#showRange();
   }
 
   #showRange() {
-    if (!this.scale?.extremes) return;
-    showScale(this.page.foot, this.scale, this.colours[this.#kind()], this.share, this.opacity);
-    this.scene?.setRange(this.scale.limits, thresholdOf(this.scale, this.share));
+    const levels = [];
+    this.scales.forEach((scale, i) => {
+      const part = this.page.panes[i].scale;
+      part.node.classList.toggle("mv-empty", !scale?.extremes);
+      if (!scale?.extremes) return;
+      showScale(part, scale, this.colours[this.#kind(scale)], this.share, this.opacity);
+      this.scene?.setRange(i, scale.limits, thresholdOf(scale, this.share));
+      levels.push(number(thresholdOf(scale, this.share)));
+    });
+    this.page.foot.level.textContent = this.share === 0 ? "off" : [...new Set(levels)].join(" | ");
   }
 
   #say(problem = "") {
-    const empty = this.map ? "" : this.options.emptyText ?? "No map yet.";
-    const text = (this.scene ? "" : NO_WEBGL) || problem || this.map?.message || empty;
-    this.page.message.textContent = text;
-    this.page.message.hidden = text === "";
+    const empty = this.options.emptyText ?? "No map yet.";
+    const labels = ["left", "right"].map((side) => this.geometry.arrays[`${side}/${this.outlines}`]);
+    const bare = this.outlines && !labels.some((side) => side.some((label) => label > 0));
+    const lines = bare ? `${OUTLINES[this.outlines]}: no vertex lies in a parcel, so there is no border to draw.` : "";
+    this.maps.forEach((map, i) => {
+      const text = (this.scene ? "" : NO_WEBGL) || problem || map?.message || (map ? lines : empty);
+      Object.assign(this.page.panes[i].message, { textContent: text, hidden: text === "" });
+    });
   }
 
   #describe() {
-    const strongest = this.map?.extremes && !this.map.message ? strongestAreas(this.map, this.geometry) : [];
-    const list = strongest.map((a) => `${a.name} ${a.side} ${number(a.mean)}`).join(", ");
+    this.strongest = this.map?.extremes && !this.map.message ? strongestAreas(this.map, this.geometry) : [];
+    const told = ({ name, side, mean }) => `${name} ${side} ${number(mean)}`;
     const units = this.map?.units ? ` (${this.map.units})` : "";
-    const summary = list ? `Strongest areas${units}: ${list}.` : "";
-    if (this.page.summary.textContent !== summary) this.page.summary.textContent = summary;
-    const simulated = this.map?.simulated ? " Simulated data." : "";
-    const title = this.map?.title ? `${this.map.title}.` : "No map.";
+    const first = this.maps.length > 1 ? "Strongest areas, on the left: " : `Strongest areas${units}: `;
+    const summary = this.strongest.length ? `${first}${this.strongest.map(told).join(", ")}.` : "";
+    if (this.page.summary.textContent !== summary) {
+      const parts = this.strongest.flatMap((area, i) => [i ? ", " : first, this.options.onPick ? this.#areaButton(area, told(area)) : told(area)]);
+      this.page.summary.replaceChildren(...(summary ? [...parts, "."] : []));
+    }
+    const simulated = this.maps.some((map) => map?.simulated) ? " Simulated data." : "";
+    const titles = this.maps.map((map) => map?.title).filter(Boolean).join(", beside it ");
     const surface = this.geometry.surfaces.find((s) => s.name === this.scene?.surface)?.title ?? "";
     const outlines = this.outlines ? ` Outlines of ${OUTLINES[this.outlines]}.` : "";
     this.page.canvas.setAttribute(
       "aria-label",
-      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view.${outlines} ${title}${simulated} ${summary}`,
+      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view.${outlines} ${titles ? `${titles}.` : "No map."}` +
+        `${simulated} ${summary}`,
     );
+  }
+
+  /** The name of an area, which a click or the keyboard asks for. */
+  #areaButton(area, text) {
+    const button = make("button", "mv-area", { type: "button", text, title: "Tell of the strongest place of this area" });
+    button.addEventListener("click", () => this.pick(area.side, area.vertex));
+    return button;
   }
 
   request() {
@@ -242,124 +367,29 @@ class Viewer {
   #frame() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
-    const { stage, labels } = this.page;
+    const { stage, panes } = this.page;
     if (!this.scene || stage.clientWidth === 0) return;
-    for (const [key, run] of [...this.animations]) if (run(performance.now())) this.animations.delete(key);
+    this.animations.run();
     this.scene.draw(stage.clientWidth, stage.clientHeight, Math.min(window.devicePixelRatio || 1, 2));
     this.stats.draws += 1;
-    for (const [side, label] of Object.entries(labels)) {
-      const { x, bottom } = this.scene.boxes[side];
-      label.style.left = `${x}px`;
-      label.style.top = `${Math.min(bottom + 2, stage.clientHeight - 20)}px`;
+    for (const { labels } of panes) {
+      for (const [side, label] of Object.entries(labels)) {
+        const { x, bottom } = this.scene.boxes[side];
+        label.style.left = `${x}px`;
+        label.style.top = `${Math.min(bottom + 2, stage.clientHeight - 20)}px`;
+      }
     }
+    this.#placeMark();
+    this.names.soon();
     if (this.animations.size) this.request();
   }
 
-  #animate(key, update) {
-    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches || this.page.stage.clientWidth === 0;
-    const start = performance.now();
-    let last = start;
-    const run = (now) => {
-      // where it should be when this frame is seen: as long after now as the last one was before
-      const share = still ? 1 : Math.min((2 * now - last - start) / ANIMATION_MS, 1);
-      last = now;
-      update(share < 1 ? share * share * (3 - 2 * share) : 1);
-      return share >= 1;
-    };
-    run.end = () => update(1);
-    this.animations.set(key, run);
-    if (still && run(start)) this.animations.delete(key);
-    this.request();
-  }
-
-  #finish(key) {
-    this.animations.get(key)?.end();
-    this.animations.delete(key);
-  }
-
-  #listen() {
-    const { canvas, stage, tooltip } = this.page;
-    this.observer = new ResizeObserver(() => this.request());
-    this.observer.observe(stage);
-    this.page.display.node.addEventListener("toggle", () => this.scene?.prepareOutlines(), { once: true });
-    let last = null;
-    canvas.addEventListener("pointerdown", (event) => {
-      last = { x: event.clientX, y: event.clientY, moved: 0 };
-      canvas.setPointerCapture(event.pointerId);
-      tooltip.hidden = true;
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (last) {
-        const dx = event.clientX - last.x, dy = event.clientY - last.y;
-        last = { x: event.clientX, y: event.clientY, moved: last.moved + Math.abs(dx) + Math.abs(dy) };
-        this.#turnBy(dx * 0.008, dy * 0.008);
-      } else this.#hover(event.offsetX, event.offsetY);
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      const hit = last && last.moved < 4 ? this.at(event.offsetX, event.offsetY) : null;
-      if (hit) this.options.onPick?.(hit);
-      last = null;
-    });
-    canvas.addEventListener("pointercancel", () => (last = null));
-    canvas.addEventListener("pointerleave", () => {
-      this.pointer = null;
-      tooltip.hidden = true;
-    });
-    canvas.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && !event.metaKey) return; // a plain wheel scrolls the page
-      event.preventDefault();
-      this.scene?.zoomBy(Math.exp(-event.deltaY * 0.002));
-    }, { passive: false });
-    canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => this.request());
-  }
-
-  #turnBy(right, down) {
-    if (!this.scene || this.scene.surface === "flat") return;
-    this.#finish("turn");
-    this.scene.rotate(right, down);
-    this.page.view.press(null);
-  }
-
-  #key(event) {
-    const step = 0.17;
-    const presets = Object.keys(PRESETS);
-    const actions = {
-      ArrowLeft: () => this.#turnBy(-step, 0), ArrowRight: () => this.#turnBy(step, 0),
-      ArrowUp: () => this.#turnBy(0, -step), ArrowDown: () => this.#turnBy(0, step),
-      "+": () => this.scene?.zoomBy(1.25), "=": () => this.scene?.zoomBy(1.25), "-": () => this.scene?.zoomBy(0.8),
-      0: () => this.reset(), Home: () => this.reset(),
-      "[": () => this.setThreshold(this.share - 0.05), "]": () => this.setThreshold(this.share + 0.05),
-    };
-    presets.forEach((name, i) => (actions[i + 1] = () => this.scene?.surface !== "flat" && this.setView(name)));
-    if (!actions[event.key] || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    actions[event.key]();
-  }
-
-  /** One look at what is under the pointer in each frame, however often the pointer moves. */
-  #hover(x, y) {
-    const waiting = this.pointer;
-    this.pointer = { x, y };
-    if (waiting) return;
-    requestAnimationFrame(() => {
-      const place = this.pointer;
-      this.pointer = null;
-      if (place && this.scene) this.#showHover(place.x, place.y);
-    });
-  }
-
-  #showHover(x, y) {
-    const { tooltip, stage } = this.page;
-    const hit = this.at(x, y);
-    if (!hit) {
-      tooltip.hidden = true;
-      return;
+  /** The ring around what was clicked; gone while it is turned away. */
+  #placeMark() {
+    const at = this.picked && this.scene?.size ? this.scene.project(this.picked.side, this.picked.vertex) : null;
+    for (const { mark } of this.page.panes) {
+      mark.hidden = !at?.facing;
+      if (at) Object.assign(mark.style, { left: `${at.x}px`, top: `${at.y}px` });
     }
-    const networks = hit.network ? `${hit.network} network${hit.network17 ? ` (${hit.network17})` : ""}` : "";
-    const value = Number.isNaN(hit.value) ? "no value here" : `${number(hit.value)} ${this.map.units}`.trim();
-    const where = hit.area ? `${hit.area}, ${SIDE_NAMES[hit.side]}` : SIDE_NAMES[hit.side];
-    placeTooltip(tooltip, stage, x, y, [where, ...(networks ? [networks] : []), value]);
   }
 }

@@ -8,6 +8,7 @@ from mindviz.brain.attribution import (
     window_attention_received,
 )
 from mindviz.brain.gifti import load_gifti, load_surface_map, write_gifti
+from mindviz.brain.made_elsewhere import load_map, load_parcellation
 from mindviz.brain.meshes import MESHES, Mesh, Surface, cortex_index, num_vertices, sulcal_depth, surface
 from mindviz.brain.parcellations import PARCELLATIONS, Parcellation
 from mindviz.brain.projection import Projection, from_cortex, to_cortex
@@ -24,6 +25,8 @@ __all__ = [
     "cortex_index",
     "from_cortex",
     "load_gifti",
+    "load_map",
+    "load_parcellation",
     "load_surface_map",
     "num_vertices",
     "patch_sources",

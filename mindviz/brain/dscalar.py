@@ -49,7 +49,7 @@ def write_dscalar(surface_map: SurfaceMap, path: Path | str) -> Path:
 
 def load_dscalar(path: Path | str, row: int = 0) -> SurfaceMap:
     """Read a row of a ``*.dscalar.nii``; vertices that it leaves out are NaN. Errors as `load_dlabel`."""
-    values, names, _ = _read(Path(path), "ScalarAxis", row)
+    values, names, _ = read_row(path, "ScalarAxis", row)
     return from_cortex(values, MESH, names)
 
 
@@ -68,7 +68,7 @@ def load_dlabel(path: Path | str, row: int = 0) -> tuple[np.ndarray, tuple[str, 
     MindvizError
         Missing, unreadable, of another kind, of another mesh, or without such a row.
     """
-    values, _, table = _read(Path(path), "LabelAxis", row)
+    values, _, table = read_row(path, "LabelAxis", row)
     values = np.nan_to_num(values)
     labels = values.astype(np.int64)
     if (labels != values).any():
@@ -84,10 +84,16 @@ def load_dlabel(path: Path | str, row: int = 0) -> tuple[np.ndarray, tuple[str, 
     return labels, tuple(names), colors
 
 
-def _read(path: Path, kind: str, row: int) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
-    """Values by cortical index (59412,), NaN where the file has none; the row's name; its label table."""
+def read_row(
+    path: Path | str, kind: str, row: int = 0
+) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
+    """Values by cortical index (59412,), NaN where the file has none; the row's name; its label table.
+
+    `kind` is ``"ScalarAxis"`` or ``"LabelAxis"``, which alone has a table. Errors as `load_dlabel`.
+    """
     import nibabel as nib
 
+    path = Path(path)
     if not path.is_file():
         raise MindvizError(f"{path}: expected a CIFTI file, found nothing")
     try:

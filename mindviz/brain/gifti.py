@@ -13,6 +13,7 @@ import gzip
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.parsers import expat
 
 import numpy as np
@@ -20,6 +21,9 @@ import numpy as np
 from mindviz.brain import meshes
 from mindviz.brain.projection import check_surface_map
 from mindviz.types import MindvizError, SurfaceMap
+
+if TYPE_CHECKING:
+    from nibabel.gifti import GiftiImage
 
 MAX_BYTES = 256 * 2**20
 _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
@@ -69,18 +73,14 @@ def _encode(values: np.ndarray, side: str, surface_map: SurfaceMap, about: Mappi
     return xml[:start] + xml[end:]  # readers need no document type, and careful ones refuse it
 
 
-def load_gifti(path: Path | str) -> np.ndarray:
-    """Read the first data array of a GIFTI file, after checking that the file holds all of its data itself.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
+def read_gifti(path: Path | str) -> GiftiImage:
+    """Read a GIFTI file, after checking that it holds all of its data itself.
 
     Raises
     ------
     MindvizError
-        If the file is missing, too large, not GIFTI, names external data, declares a document type or entities, or
-        holds anything but one value per vertex.
+        If the file is missing, too large, not GIFTI, empty, names external data, or declares a document type or
+        entities.
     """
     path = Path(path)
     from nibabel.gifti import GiftiImage
@@ -90,8 +90,24 @@ def load_gifti(path: Path | str) -> np.ndarray:
         image = GiftiImage.from_bytes(content)
     except (ValueError, KeyError, TypeError, AttributeError, expat.ExpatError, zlib.error) as error:
         raise MindvizError(f"{path}: expected a GIFTI file, found one that cannot be read ({error})") from error
-    if not image.darrays or image.darrays[0].data is None:
+    if not image.darrays or any(array.data is None for array in image.darrays):
         raise MindvizError(f"{path}: expected a GIFTI file with data, found none in it")
+    return image
+
+
+def load_gifti(path: Path | str) -> np.ndarray:
+    """Read the first data array of a GIFTI file.
+
+    Returns
+    -------
+    ndarray, shape (n,), float32
+
+    Raises
+    ------
+    MindvizError
+        As `read_gifti`; and if it holds anything but one value per vertex.
+    """
+    image = read_gifti(path)
     values = np.squeeze(np.asarray(image.darrays[0].data))
     if values.ndim != 1:
         raise MindvizError(f"{path}: expected one value per vertex, found an array of shape {values.shape}")

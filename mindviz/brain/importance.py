@@ -233,15 +233,7 @@ def activation_patterns(windows: Tensor, embeddings: Tensor, components: int = 4
             f"patterns need an embedding for each window and more windows than components, found {count} windows, "
             f"{len(embeddings)} embeddings and {components} components"
         )
-    flat = embeddings.flatten(1).double()
-    mean = flat.mean(dim=0)
-    codes, values, directions = torch.linalg.svd(flat - mean, full_matrices=False)
-    known = values[:components] > 1e-9 * values[0].clamp_min(1e-300)
-    kept, values, directions = (
-        codes[:, :components][:, known],
-        values[:components][known],
-        directions[:components][known],
-    )
+    mean, kept, values, directions = _principal(embeddings, components)
     centred = windows.double() - windows.double().mean(dim=0)
     deviation = centred.std(dim=0, correction=0)
     scaled = centred / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
@@ -251,6 +243,77 @@ def activation_patterns(windows: Tensor, embeddings: Tensor, components: int = 4
     explained = torch.where(deviation > 0, explained.clamp_min(0), torch.zeros_like(explained))
     unit = directions / values[:, None] * count**0.5
     return Patterns(mean.float(), unit.float(), weights.float(), _numpy(explained))
+
+
+def _principal(embeddings: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean (D,), and the first principal components of embeddings (N, ...) in double: scores (N, K) of unit length,
+    singular values (K,) and unit directions (K, D); those without any variance are left out."""
+    flat = embeddings.flatten(1).double()
+    mean = flat.mean(dim=0)
+    scores, values, directions = torch.linalg.svd(flat - mean, full_matrices=False)
+    known = values[:components] > 1e-9 * values[0].clamp_min(1e-300)
+    return mean, scores[:, :components][:, known], values[:components][known], directions[:components][known]
+
+
+@torch.no_grad()
+def principal_directions(embed: Embed, scans: Tensor, components: int = 40, batch: int = 64) -> Tensor:
+    """Unit directions (K, D) along which the embeddings of scans (N, T, V) differ most; K at most `components`.
+
+    Raises
+    ------
+    MindvizError
+        For no more scans than components, or scans that are all embedded alike.
+    """
+    if not 1 <= components < len(scans) - 1 or batch < 1:
+        raise MindvizError(
+            f"principal directions need more scans than components and batches of at least 1, found {len(scans)} "
+            f"scans, {components} components and a batch of {batch}"
+        )
+    said = torch.cat([embed(part).flatten(1) for part in scans.split(batch)])
+    if bool((said - said.mean(dim=0)).norm() <= SAME * said.norm()):
+        raise MindvizError("expected scans that are embedded differently, found them all at the same place")
+    return _principal(said, components)[3].to(scans.dtype)
+
+
+def gradient_patterns(
+    embed: Embed, windows: Tensor, scans: Tensor, directions: Tensor, batch: int = 64, progress: Progress = silent
+) -> np.ndarray:
+    """Gradients turned by the covariance of the scans: the activation pattern of what `embed` does near each window.
+
+    Near a window the function is the linear decoder that its gradients are. Haufe et al. (2014, NeuroImage 87:96) tell
+    which activity goes with what such a decoder W reads: cov(x) W cov(W x)^-1. The covariance is that of `scans`; no
+    labels are needed, and it is never made: the gradients read the scans, and the voxels are regressed on what they
+    read (`activation_patterns`).
+
+    Parameters
+    ----------
+    windows : Tensor (B, T, V), whose maps are wanted.
+    scans : Tensor (N, T, V), of the run that they belong to, more of them than directions.
+    directions : Tensor (K, D), of the embedding, whose gradients are taken (`principal_directions`). One alone, from
+        the baseline to the window, is not enough: for the length of a film it goes with other things by chance.
+    batch : windows that go through `embed` at a time.
+
+    Returns
+    -------
+    ndarray, shape (B, T, V), float32
+        The share of each voxel's variance over `scans` that goes with what is read near the window, adjusted as
+        `Patterns.explained`.
+    """
+    total, count = len(windows) * len(directions), len(directions)
+    centred = (scans - scans.mean(dim=0)).flatten(1)
+    found = []
+    for number, window in enumerate(windows):
+        gradients = []
+        for first in range(0, count, batch):
+            progress(number * count + first, total)
+            part = directions[first : first + batch]
+            points = window.detach().expand(len(part), *window.shape).clone().requires_grad_()
+            with torch.enable_grad():
+                score = (embed(points).flatten(1) * part).sum()
+            gradients.append(torch.autograd.grad(score, points)[0].flatten(1))
+        found.append(activation_patterns(scans, centred @ torch.cat(gradients).T, count).explained)
+    progress(total, total)
+    return np.stack(found)
 
 
 def groups_to_voxels(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

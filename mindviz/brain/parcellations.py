@@ -135,3 +135,12 @@ def load(name: str, mesh: str = "fsLR-32k") -> Parcellation:
     labels = labels.astype(np.int16)
     labels.flags.writeable = colors.flags.writeable = False
     return Parcellation(name, mesh, labels, names, colors)
+
+
+def parcel_totals(maps: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the labels (V,) each of G = `size` - 1 parcels has, (G,), and the sums of maps (N, V) over them.
+
+    Label 0, no parcel, is left out; the sums are float64 (N, G).
+    """
+    sums = np.stack([np.bincount(labels, weights=values, minlength=size) for values in maps])
+    return np.bincount(labels, minlength=size)[1:], sums[:, 1:]

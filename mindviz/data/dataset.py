@@ -41,6 +41,12 @@ class Truth:
     noise_ceiling: np.ndarray
     names: tuple[str, ...]
 
+    @property
+    def answers(self) -> np.ndarray:
+        """Which vertices answer to what is seen, bool [cortex]; not those that nothing drives, nor decoys."""
+        seen = np.array([name != "nothing" and "decoy" not in name for name in self.names])
+        return seen[self.driver]
+
 
 @dataclass(frozen=True)
 class DatasetInfo:

@@ -4,7 +4,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from mindviz.diffusion.codec import LatentCodec
 from mindviz.diffusion.config import UNetConfig, VAEConfig
-from mindviz.diffusion.guidance import Denoiser, guided
+from mindviz.diffusion.guidance import Denoiser, guided, steered
 from mindviz.diffusion.naming import Namer, NamerConfig, read_captions, write_captions
 from mindviz.diffusion.parts import build_unet2d, build_vae, make_scheduler, published_schedule, unet_config
 from mindviz.diffusion.sampling import Progress, clip_noise, initial_latents, sample
@@ -34,6 +34,7 @@ __all__ = [
     "published_schedule",
     "read_captions",
     "sample",
+    "steered",
     "unet_config",
     "write_captions",
 ]

@@ -1,4 +1,4 @@
-"""Classifier-free guidance with a negative that is a brain scan, wrapped around the model (paper section 3.4)."""
+"""Guidance, wrapped around the model: from a negative that is a brain scan (paper section 3.4), and to a sketch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from mindviz.types import MindvizError
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(latents [B, C, F, h, w], timestep) -> predicted noise, same shape: all that a sampler knows of the model."""
@@ -31,5 +33,35 @@ def guided(
             timestep = torch.cat([timestep, timestep])
         without, with_ = model(torch.cat([latents, latents]), timestep, both).chunk(2)
         return without + guidance_scale * (with_ - without)
+
+    return denoise
+
+
+def steered(
+    denoiser: Denoiser, alphas_cumprod: Tensor, prediction_type: str, change: Callable[[Tensor], Tensor]
+) -> Denoiser:
+    """A denoiser that foretells other clean latents: `change` of those that `denoiser` foretells at every step.
+
+    The remaining noise is what these leave of the noisy latents, so that any sampler may follow (ILVR does so with the
+    coarse part of pictures; Choi et al. 2021). The paper has nothing like it.
+
+    Parameters
+    ----------
+    alphas_cumprod : Tensor (num_train_timesteps,), of the scheduler.
+    prediction_type : what `denoiser` predicts and the result does: ``"epsilon"`` or ``"v_prediction"``.
+    change : clean latents (B, C, F, h, w) to clean latents of the same shape.
+    """
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise MindvizError(f"steering needs a model that predicts epsilon or v_prediction, found {prediction_type!r}")
+
+    def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
+        said = denoiser(latents, timestep)
+        share = alphas_cumprod[int(timestep)].to(latents)
+        signal, noise = share.sqrt(), (1 - share).sqrt()
+        if prediction_type == "epsilon":
+            clean = change((latents - noise * said) / signal)
+            return (latents - signal * clean) / noise
+        clean = change(signal * latents - noise * said)
+        return (signal * latents - clean) / noise  # signal * epsilon - noise * clean
 
     return denoise

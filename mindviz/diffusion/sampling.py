@@ -22,6 +22,7 @@ class Scheduler(Protocol):
     config: Any
     timesteps: Tensor
     init_noise_sigma: Any
+    alphas_cumprod: Tensor
     step: Callable[..., Any]
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None: ...

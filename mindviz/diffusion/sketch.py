@@ -156,7 +156,7 @@ class Sketch(nn.Module):
         num_inference_steps: int = 25,
         naming: Naming | None = None,
     ) -> Drawing:
-        """Denoise (DDIM) `noise` (B, N, codes) to N drawings, and keep the most typical one.
+        """Denoise (DDIM) `noise` (B, N, codes) to N drawings, and return the most typical one (`most_typical`).
 
         Guided away from `negative` as the U-Net is (paper section 3.4). With `naming` it is drawn twice: the second
         time to the caption, too, that the first drawings and the tokens agree on.
@@ -170,8 +170,7 @@ class Sketch(nn.Module):
             both = [asked, self.condition(meant)]
             drawn = self._drawings(both, unwanted, guidance_scale, noise, num_inference_steps)
             tokens = (tokens + meant) / 2
-        best = drawn[torch.arange(len(drawn)), most_typical(drawn * self.clip_scale)]
-        return Drawing(self.clip(best), tokens)
+        return Drawing(self.clip(most_typical(drawn * self.clip_scale) / self.clip_scale), tokens)
 
     def _drawings(
         self, asked: Sequence[Tensor], unwanted: Tensor, guidance_scale: float, noise: Tensor, steps: int
@@ -199,6 +198,18 @@ class Sketch(nn.Module):
         flat = latents[:, : self.config.channels].flatten(1) - self.clip_mean
         return flat @ self.clip_directions.T / self.clip_scale
 
+    def held(self, latents: Tensor, drawn: Tensor, fidelity: float) -> Tensor:
+        """Latents (B, C, F, h, w) whose drawn part is moved towards a drawing (B, channels, F, h, w).
+
+        The drawn part is what the codes tell of them; `fidelity` 1 makes it the drawing's, 0 changes nothing. Latents
+        of another size than the sketch's are compared at its size.
+        """
+        size = self.config.shape[1:]
+        small = F.interpolate(latents, size, mode="trilinear", align_corners=True)
+        apart = fidelity * (drawn - self.clip(self.codes(small)))
+        apart = F.interpolate(apart, latents.shape[2:], mode="trilinear", align_corners=True)
+        return torch.cat([latents[:, : self.config.channels] + apart, latents[:, self.config.channels :]], 1)
+
     def layout(self, latents: Tensor) -> Tensor:
         """What a layout token should hold (B, token_dim): the first components, in units of the largest's scale."""
         return self.layout_of(self.codes(latents))
@@ -210,17 +221,21 @@ class Sketch(nn.Module):
 
 
 def most_typical(drawn: Tensor) -> Tensor:
-    """Which (B,) of N drawings (B, N, K) lies where they are densest (a Gaussian kernel).
+    """Where (B, K) the N drawings (B, N, K) lie densest: the mean of those around the densest one (a Gaussian kernel).
 
-    One drawing shows what may have been; the densest place shows what most probably was.
+    One drawing shows what may have been; the densest place shows what most probably was. The mean there (one step of
+    mean shift; Fukunaga and Hostetler 1975) leaves out what each of these drawings made up for itself.
     """
     count = drawn.shape[1]
     if count < 3:  # of two, neither is denser
-        return torch.zeros(len(drawn), dtype=torch.int64, device=drawn.device)
+        return drawn[:, 0]
     distances = torch.cdist(drawn, drawn)
     first, second = torch.triu_indices(count, count, 1)
     width = distances[:, first, second].quantile(NEAR, dim=1).clamp_min(1e-9)
-    return (-((distances / width[:, None, None]) ** 2)).exp().sum(2).argmax(1)
+    near = (-((distances / width[:, None, None]) ** 2)).exp()
+    densest = near.sum(2).argmax(1)
+    weights = near[torch.arange(len(drawn)), densest]
+    return torch.einsum("bn,bnk->bk", weights, drawn) / weights.sum(1, keepdim=True)
 
 
 class SketchedConv(nn.Conv2d):

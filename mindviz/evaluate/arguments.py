@@ -17,6 +17,7 @@ _SAMPLING = {
     "guidance_scale": "guidance_scale",
     "seed": "seed",
     "name_sketch": "name_sketch",
+    "sketch_fidelity": "sketch_fidelity",
 }
 
 
@@ -48,7 +49,18 @@ def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = MET
         action=argparse.BooleanOptionalAction,
         help="name the sketch's drawings and draw them again (default: as the checkpoint says)",
     )
+    parser.add_argument(
+        "--sketch-fidelity", type=float, help="how far each step is led back to the sketch (default: the checkpoint's)"
+    )
     parser.add_argument("--permutations", type=int, default=10_000)
+    parser.add_argument(
+        "--map-clips",
+        type=int,
+        default=24,
+        metavar="N",
+        help="clips, evenly spread, whose maps are held against the planted truth of a simulated subject (default: 24; "
+        "0: none)",
+    )
 
 
 def given_options(parsed: argparse.Namespace) -> Options:
@@ -69,4 +81,5 @@ def given_options(parsed: argparse.Namespace) -> Options:
         videomae=parsed.videomae,
         sampling={name: value for name, value in sampling.items() if value is not None},
         permutations=parsed.permutations,
+        map_clips=parsed.map_clips,
     )

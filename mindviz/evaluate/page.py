@@ -8,6 +8,7 @@ from typing import Any
 
 from mindviz.evaluate.catalogue import Method
 from mindviz.evaluate.figures import figures
+from mindviz.evaluate.planted import Agreement, Planted
 from mindviz.evaluate.published import COLUMNS, PUBLISHED, WHY, values
 from mindviz.metrics.rows import DECODED, Row
 from mindviz.metrics.scores import Score
@@ -17,6 +18,8 @@ HOW = (
     "classifier or the formula that judged."
 )
 _HEADS = ("measured", "by", "score", "95 % interval", "chance and baselines", "shuffled", "p", "clips")
+MAPS = "Where the maps lie, against the planted truth"
+_MAP_HEADS = ("map", "AUROC", "Spearman within", "untrained: AUROC", "Spearman within")
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #f6f7f9; color: #1d2125; }
@@ -68,6 +71,26 @@ def method_rows(methods: Sequence[Method], missing: Mapping[str, str]) -> list[t
     return [(m.name, m.kind, m.about, f"left out: {missing[m.name]}" if m.name in missing else "") for m in methods]
 
 
+def map_rows(planted: Planted) -> list[tuple[str, ...]]:
+    """How each method's mean map agrees with the planted truth, in the columns of a table."""
+    nothing = Agreement(None, None, None, None)
+    return [(s.name, *_agreed(s.trained), *_agreed(s.untrained or nothing)) for s in planted.scores]
+
+
+def _agreed(found: Agreement) -> tuple[str, ...]:
+    parts = ((found.auroc, found.auroc_interval), (found.rho, found.rho_interval))
+    return tuple(
+        "-" if value is None else f"{value:.3f}" + (f" ({spread[0]:.3f} to {spread[1]:.3f})" if spread else "")
+        for value, spread in parts
+    )
+
+
+def _notes(notes: Sequence[str], planted: Planted) -> list[str]:
+    """What a reader must know, and why no section holds the maps against the truth where there is none."""
+    said = planted.missing
+    return [*notes, *([f"Maps: {said}."] if said else [])]
+
+
 # ---------------------------------------------------------------------- Markdown
 def markdown(
     title: str,
@@ -75,14 +98,17 @@ def markdown(
     methods: Sequence[Method],
     missing: Mapping[str, str],
     rows: Sequence[Row],
+    planted: Planted,
     notes: Sequence[str] = (),
 ) -> str:
     """The report as Markdown: the facts, the methods, one table for each method and subset, published figures."""
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts.items()), "", HOW, ""]
-    lines += [f"{note}\n" for note in notes]
+    lines += [f"{note}\n" for note in _notes(notes, planted)]
     lines += ["## Methods", "", *_table(("method", "kind", "what it is", ""), method_rows(methods, missing)), ""]
     for (method, subset), scores in groups(rows).items():
         lines += [f"## {method}: {subset}", "", *_table(_HEADS, [cells(score) for score in scores]), ""]
+    if planted.scores:
+        lines += [f"## {MAPS}", "", planted.about, "", *_table(_MAP_HEADS, map_rows(planted)), ""]
     lines += ["## Published figures, for context", "", f"As printed in the papers. {WHY}", ""]
     lines += _table(("", *COLUMNS, "source"), published_rows())
     return "\n".join(lines) + "\n"
@@ -103,6 +129,7 @@ def html(
     methods: Sequence[Method],
     missing: Mapping[str, str],
     rows: Sequence[Row],
+    planted: Planted,
     notes: Sequence[str] = (),
 ) -> str:
     """The report as one HTML file."""
@@ -116,9 +143,10 @@ def html(
         f"<h1>{escape(title)}</h1>",
         warning,
         f'<p class="quiet">{escape(HOW)}</p>',
-        *(f"<p>{escape(note)}</p>" for note in notes),
+        *(f"<p>{escape(note)}</p>" for note in _notes(notes, planted)),
         _targets(rows),
         drawn,
+        *_map_section(planted),
         "<h2>Methods</h2>",
         _card(("method", "kind", "what it is", ""), method_rows(methods, missing)),
         "<h2>All scores</h2>",
@@ -134,6 +162,12 @@ def html(
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     page = f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>'
     return page + "<body><main>\n" + "\n".join(part for part in body if part) + "\n</main></body></html>\n"
+
+
+def _map_section(planted: Planted) -> list[str]:
+    if not planted.scores:
+        return []
+    return [f"<h2>{MAPS}</h2>", f'<p class="quiet">{escape(planted.about)}</p>', _card(_MAP_HEADS, map_rows(planted))]
 
 
 def _targets(rows: Sequence[Row]) -> str:

@@ -12,6 +12,7 @@ from mindviz.evaluate.catalogue import Method, chosen
 from mindviz.evaluate.measure import shared_rows
 from mindviz.evaluate.methods import show
 from mindviz.evaluate.page import html, markdown
+from mindviz.evaluate.planted import Planted, planted_truth
 from mindviz.evaluate.published import PUBLISHED, WHY
 from mindviz.evaluate.scene import Options, facts_of, open_scene
 from mindviz.metrics.classifiers import available
@@ -22,7 +23,8 @@ from mindviz.metrics.rows import DECODED, Row
 class Report:
     """What is written.
 
-    `missing` says why methods were left out, by their names; `notes` what else a reader must know.
+    `missing` says why methods were left out, by their names; `notes` what else a reader must know; `planted` how the
+    maps of the cortex agree with a planted truth.
     """
 
     title: str
@@ -30,6 +32,7 @@ class Report:
     methods: tuple[Method, ...]
     missing: Mapping[str, str]
     rows: tuple[Row, ...]
+    planted: Planted
     notes: tuple[str, ...] = ()
 
 
@@ -53,7 +56,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     rows = shared_rows(scene, shown, classifiers)
     title = f"Decoding subject {scene.subject}, {scene.run}"
     facts = facts_of(scene) | {"classifiers": ", ".join(c.name for c in classifiers)}
-    return write(Report(title, facts, methods, shown.missing, tuple(rows)), options.out)
+    return write(Report(title, facts, methods, shown.missing, tuple(rows), planted_truth(scene)), options.out)
 
 
 def write(report: Report, out: Path) -> dict[str, Any]:
@@ -65,10 +68,11 @@ def write(report: Report, out: Path) -> dict[str, Any]:
         "methods": methods,
         "rows": [asdict(row) for row in report.rows],
         "notes": list(report.notes),
+        "maps against the planted truth": report.planted.record(),
         "published": {"why they do not compare": WHY, "as printed": [asdict(line) for line in PUBLISHED]},
     }
     write_json(out / "report.json", content)
-    parts = (report.title, report.facts, report.methods, report.missing, report.rows, report.notes)
+    parts = (report.title, report.facts, report.methods, report.missing, report.rows, report.planted, report.notes)
     for name, text in (("report.md", markdown(*parts)), ("report.html", html(*parts))):
         with atomic_file(out / name) as aside:
             aside.write_text(text, encoding="utf-8")

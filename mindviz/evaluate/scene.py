@@ -37,6 +37,7 @@ class Options:
     vit, videomae : folders of classifiers (`metrics.classifiers`).
     sampling : fields of `SamplingSettings` that differ from the checkpoint's own. Window i is decoded with seed
         ``seed + i``.
+    map_clips : clips, evenly spread, whose maps are held against a planted truth (`planted`); 0 for none.
     """
 
     checkpoint: Path
@@ -53,6 +54,7 @@ class Options:
     permutations: int = 10_000
     ssim_shuffles: int = 20
     save_every: int = 8
+    map_clips: int = 24
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from mindviz.brain.parcellations import Parcellation
+from mindviz.brain.parcellations import Parcellation, parcel_totals
 from mindviz.metrics.inference import shot_means
 from mindviz.types import MindvizError
 
@@ -67,7 +67,7 @@ def parcel_summary(
     """
     maps, vertices = np.asarray(maps, dtype=np.float64), np.asarray(vertices)
     _check(maps, vertices, parcels, level)
-    counts, sums = _totals(maps, parcels.labels[vertices], len(parcels.names))
+    counts, sums = parcel_totals(maps, parcels.labels[vertices], len(parcels.names))
     held = np.flatnonzero(counts)
     if not held.size:
         raise MindvizError(f"parcellation {parcels.name}: expected a parcel with a voxel, found none")
@@ -129,7 +129,7 @@ def map_by_parcel(values: np.ndarray, parcels: Parcellation) -> MapByParcel:
     if values.shape != parcels.labels.shape:
         raise MindvizError(f"one value for each vertex {parcels.labels.shape} is expected, found {values.shape}")
     known = np.isfinite(values)
-    counts, sums = _totals(values[None, known], parcels.labels[known], len(parcels.names))
+    counts, sums = parcel_totals(values[None, known], parcels.labels[known], len(parcels.names))
     nothing = np.full(len(counts), np.nan)
     held, total = counts > 0, sums[0]
     mean, share, enrichment = nothing.copy(), nothing.copy(), nothing.copy()
@@ -137,12 +137,6 @@ def map_by_parcel(values: np.ndarray, parcels: Parcellation) -> MapByParcel:
     if (values[known] >= 0).all() and total.sum() > 0:
         share[held], enrichment[held] = _shares(total[held]), _enrichment(total[held], counts[held])
     return MapByParcel(parcels.names[1:], counts, mean, share, enrichment)
-
-
-def _totals(maps: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the labels (V,) each of `size` - 1 parcels has, and the sum of maps (N, V) over them; not of 0."""
-    sums = np.stack([np.bincount(labels, weights=values, minlength=size) for values in maps])
-    return np.bincount(labels, minlength=size)[1:], sums[:, 1:]
 
 
 def _shares(totals: np.ndarray) -> np.ndarray:
@@ -195,6 +189,39 @@ def truth_score(values: np.ndarray, answers: np.ndarray, ceiling: np.ndarray) ->
     return TruthScore(
         auroc, _spearman(values, np.where(answers, ceiling, 0.0)), _spearman(values[answers], ceiling[answers])
     )
+
+
+@dataclass(frozen=True)
+class TruthIntervals:
+    """Low and high of `TruthScore.auroc` and `TruthScore.rho_within` of a mean map; NaN where the score is."""
+
+    auroc: tuple[float, float]
+    rho_within: tuple[float, float]
+
+
+def truth_intervals(
+    maps: np.ndarray,
+    answers: np.ndarray,
+    ceiling: np.ndarray,
+    shots: np.ndarray,
+    level: float = 0.95,
+    num: int = 500,
+    seed: int = 0,
+) -> TruthIntervals:
+    """Percentile intervals of the scores of the mean of maps (N, V), whose shots (N,) are drawn with replacement.
+
+    The voxels and their truth stay: the interval is about other clips, not about other brains.
+    """
+    if not 0 < level < 1:
+        raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
+    drawn = [truth_score(mean, answers, ceiling) for mean in shot_means(maps, shots, num, seed)]
+    bounds = [(1 - level) / 2, (1 + level) / 2]
+
+    def interval(values: list[float]) -> tuple[float, float]:
+        low, high = np.quantile(values, bounds)
+        return float(low), float(high)
+
+    return TruthIntervals(interval([d.auroc for d in drawn]), interval([d.rho_within for d in drawn]))
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:

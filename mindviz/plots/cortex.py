@@ -6,6 +6,7 @@ in PNG, PDF and SVG, where the cortex is kept as an image and the text as text.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from mindviz.checkpoint import atomic_file
 from mindviz.types import MindvizError, SurfaceMap
 
 FORMATS = (".png", ".svg", ".pdf")
+_CAUTION_WIDTH, _CAUTION_LINE = 115, 0.135  # letters in a line; its height in inches
 # the brain's axes (x right, y anterior, z superior) that point right, up and towards the reader, by hemisphere
 _VIEWS = {
     ("left", "lateral"): ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
@@ -74,6 +76,7 @@ def plot_cortex(
     simulated: bool = False,
     dpi: int = 200,
     signed: bool | None = None,
+    caution: str = "",
 ) -> Figure:
     """Draw a map on both hemispheres, lateral above and medial below; a flat surface is drawn once.
 
@@ -89,6 +92,8 @@ def plot_cortex(
         Writes "simulated data" on the figure.
     signed : bool, optional
         Diverging colours around 0; by default, whether the map has values below 0.
+    caution : str
+        What the map does not say and what its control is: written below the colour bar.
 
     Returns
     -------
@@ -99,13 +104,13 @@ def plot_cortex(
     both = np.concatenate([surface_map.left, surface_map.right])
     scale = scale_of(both, threshold, signed)
     views = ("flat",) if surface == "flat" else ("lateral", "medial")
-    figure = Figure(figsize=(7.2, 5.6 if len(views) == 2 else 3.6), dpi=dpi)
-    edges = {
-        "left": 0.01,
-        "right": 0.99,
-        "bottom": 0.13 if len(views) == 2 else 0.2,
-        "top": 0.93 - 0.05 * (2 - len(views)) - 0.03 * title.count("\n"),
-    }
+    said = textwrap.wrap(caution, _CAUTION_WIDTH)
+    plain, below = (5.6 if len(views) == 2 else 3.6), _CAUTION_LINE * len(said) + 0.08 * bool(said)  # inches
+    height = plain + below
+    figure = Figure(figsize=(7.2, height), dpi=dpi)
+    bottom = ((0.13 if len(views) == 2 else 0.2) * plain + below) / height
+    above = (0.07 + 0.05 * (2 - len(views)) + 0.03 * title.count("\n")) * plain
+    edges = {"left": 0.01, "right": 0.99, "bottom": bottom, "top": 1 - above / height}
     grid = figure.add_gridspec(len(views), 2, wspace=0.02, hspace=0.02, **edges)
     for row, view in enumerate(views):
         for column, side in enumerate(("left", "right")):
@@ -113,9 +118,11 @@ def plot_cortex(
             draw_hemisphere(axes, surface_map, side, view, surface, scale)
             if row == 0:
                 axes.set_title(f"{side.capitalize()} hemisphere", fontsize=9, color="0.3", pad=2)
-    draw_bar(figure, figure.add_axes((0.3, edges["bottom"] - 0.055, 0.4, 0.022)), both, scale, units)
+    bar = (0.3, bottom - 0.055 * plain / height, 0.4, 0.022 * plain / height)
+    draw_bar(figure, figure.add_axes(bar), both, scale, units)
+    figure.text(0.5, 0.06 / height, "\n".join(said), ha="center", va="bottom", fontsize=7.5, color="0.25")
     notes = [title, "simulated data" if simulated else "", _note(both)]
-    figure.suptitle("  ·  ".join(note for note in notes if note), fontsize=10, y=0.985)
+    figure.suptitle("  ·  ".join(note for note in notes if note), fontsize=10, y=1 - 0.015 * plain / height)
     return figure
 
 

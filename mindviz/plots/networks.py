@@ -37,10 +37,8 @@ def network_means(surface_map: SurfaceMap, parcellation: str = "yeo7") -> Networ
     parcels = parcellations.load(parcellation, surface_map.mesh)
     values = to_cortex(surface_map)
     held = np.isfinite(values)
-    size = len(parcels.names)
-    counts = np.bincount(parcels.labels[held], minlength=size)[1:]
-    sums = np.bincount(parcels.labels[held], weights=values[held], minlength=size)[1:]
-    means = np.divide(sums, counts, out=np.full(size - 1, np.nan), where=counts > 0)
+    counts, sums = parcellations.parcel_totals(values[None, held], parcels.labels[held], len(parcels.names))
+    means = np.divide(sums[0], counts, out=np.full(len(counts), np.nan), where=counts > 0)
     return NetworkMeans(parcels.names[1:], means, counts, parcels.colors[1:])
 
 

@@ -171,7 +171,7 @@ def build(workspace: Workspace) -> None:
         with gr.Column(scale=9, min_width=360):
             brain = brain_panel.build(workspace)
     events = _tie(tab, controls, strip, [decoded, players, scores])
-    brain_panel.tie(brain, workspace, decoded, events)
+    brain_panel.tie(brain, workspace, decoded, [controls.subject, controls.run, strip], events)
 
 
 def _controls(workspace: Workspace, subject: str, run: str) -> Controls:

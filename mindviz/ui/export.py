@@ -9,7 +9,8 @@ from typing import Any
 
 from mindviz import __version__, brain, checkpoint, video
 from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip, Window
-from mindviz.ui.map_choice import MapChoice, choose, label, layer_and_head
+from mindviz.ui.map_choice import CONTROLS_SAID, MapChoice, choose
+from mindviz.ui.map_names import label, layer_and_head
 from mindviz.ui.workspace import Similarity, Workspace, resized
 
 FILES = (
@@ -102,7 +103,8 @@ def scan_record(workspace: Workspace, window: Window) -> dict[str, Any]:
 
 
 def map_record(workspace: Workspace, subject: str, choice: MapChoice, found: AttentionMap) -> dict[str, Any]:
-    """What a map is: layers and heads from 0, -1 their mean, None for a method that has none."""
+    """What a map is: layers and heads from 0, -1 their mean, None for a method that has none; `position` is one scan of
+    the window, from 0, None all of them."""
     named = layer_and_head(workspace, subject, choice) if choice.by_layer else (None, None)
     return {
         "label": label(workspace, subject, choice),
@@ -111,7 +113,10 @@ def map_record(workspace: Workspace, subject: str, choice: MapChoice, found: Att
         "layer_name": named[0],
         "head": choice.head if choice.by_layer else None,
         "head_name": named[1],
+        "position": choice.position if choice.position >= 0 else None,
+        "parcellation": choice.parcels or None,
         "control": choice.control or None,
+        "control_is": CONTROLS_SAID.get(choice.control),
         "stage": found.stage,
         "units": choice.units,
         "caution": workspace.caution(choice.method),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +19,9 @@ from mindviz.encoder.subject import SINGLE, encoder_folder
 from mindviz.metrics.cortex import map_by_parcel
 from mindviz.plots import plot_cortex, save_figure
 from mindviz.types import AttentionMap, Decoded, SurfaceMap
-from mindviz.ui import export, viewer
-from mindviz.ui.map_choice import MapChoice, choose, file_stem, label
+from mindviz.ui import export, map_names, viewer
+from mindviz.ui.map_choice import MapChoice, choose, file_stem
+from mindviz.ui.map_names import label
 from mindviz.ui.workspace import Workspace
 
 FILES = (
@@ -45,7 +46,7 @@ def files(mesh: str) -> tuple[str, ...]:
 
 def export_map(
     workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "",
+    control: str = "", other: str = "", position: int = -1,
 ) -> Path:  # fmt: skip
     """Write the map of a decoded scan into `folder` as `files` of its mesh, all of them or none.
 
@@ -55,7 +56,9 @@ def export_map(
         New, empty, or an earlier export of a map, which is replaced.
     method : a key of `mindviz.explain.METHODS`.
     layer, head : from 0; -1 is the mean over them. Of no account for a method without layers and heads.
-    control : ``""``, or a key of `workspace.CONTROL_NAMES`, whose map is taken off.
+    control : ``""``, or a key of `map_choice.CONTROL_NAMES`, whose map is taken off.
+    other : ``""``, or the map that ``map.html`` shows beside it (`map_names.others`).
+    position : one scan of the window, from 0; -1 is all of them.
 
     Returns
     -------
@@ -67,49 +70,102 @@ def export_map(
     MindvizError
         For a folder that holds anything else, or a map that this checkpoint cannot give.
     """
-    folder, choice = export.check_target(folder, FILES), choose(method, layer, head, control)
+    folder, choice = export.check_target(folder, FILES), choose(method, layer, head, control, position=position)
     subject = decoded.window.subject
     name = label(workspace, subject, choice)
-    found = workspace.attribution(decoded, choice.method, choice.layer, choice.head, choice.control)
+    found = workspace.attribution(decoded, method, choice.layer, choice.head, control, choice.position)
     surface = workspace.surface_map(subject, found, name)
     told = record(workspace, decoded, choice, found)
     with checkpoint.atomic_folder(folder) as target:
-        write_map(surface, target, choice, told)
+        write_map(surface, target, choice, told, page(workspace, decoded, surface, told, choice, other))
     return folder / "map.json"
 
 
 def zip_map(
     workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "",
+    control: str = "", other: str = "", position: int = -1,
 ) -> Path:  # fmt: skip
     """`export_map` as one zip in `folder`; name (`map_choice.file_stem`) and folder inside tell the scan and map."""
-    stem = file_stem(decoded.window, choose(method, layer, head, control))
+    stem = file_stem(decoded.window, choose(method, layer, head, control, position=position))
     path = folder / f"{stem}.zip"
     with tempfile.TemporaryDirectory() as aside:
-        home = export_map(workspace, decoded, Path(aside) / stem, method, layer, head, control).parent
+        home = export_map(workspace, decoded, Path(aside) / stem, method, layer, head, control, other, position).parent
         with checkpoint.atomic_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(file.name for file in home.iterdir()):
                 archive.write(home / name, f"{stem}/{name}")
     return path
 
 
-def write_map(surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any]) -> None:
-    """Write the `files` of one map into a folder that is there; `told` is its `record`."""
-    scan, simulated = told["scan"], bool(told["simulated"])
-    where = f"subject {scan['subject']}, {scan['run']}, scan {scan['index']}"
+def page(
+    workspace: Workspace,
+    decoded: Decoded,
+    surface: SurfaceMap,
+    told: dict[str, Any],
+    choice: MapChoice,
+    other: str = "",
+) -> str:
+    """The text of ``map.html``: the map, or two of them; the caution of each method and what a control is."""
+    subject = decoded.window.subject
+    if not other:
+        return page_of_one(workspace, subject, surface, told, choice)
+    payload = map_names.compared(workspace, decoded, choice, surface, other)
+    beside = map_names.changed(choice, subject, other)[0]
+    return _page(workspace, subject, surface, told, payload, [choice, beside])
+
+
+def page_of_one(
+    workspace: Workspace, subject: str, surface: SurfaceMap, told: dict[str, Any], choice: MapChoice
+) -> str:
+    """The text of ``map.html`` of a map alone."""
+    simulated, signed = bool(told["simulated"]), choice.signed or None
+    payload = viewer.values_payload(surface, _title(surface, told), choice.units, simulated, signed=signed)
+    return _page(workspace, subject, surface, told, payload, [choice])
+
+
+def _page(
+    workspace: Workspace, subject: str, surface: SurfaceMap, told: dict[str, Any], payload: str,
+    choices: Sequence[MapChoice],
+) -> str:  # fmt: skip
+    cautions = [choice.caution(workspace.caution(choice.method)) for choice in choices]
+    return viewer.standalone_page(
+        payload,
+        surface.mesh,
+        page_title=_title(surface, told),
+        caution=" ".join(dict.fromkeys(cautions)),
+        patches=map_names.patches(workspace, subject) if surface.mesh == workspace.dataset.mesh else None,
+    )
+
+
+def _title(surface: SurfaceMap, told: dict[str, Any]) -> str:
+    return f"{surface.label} · {_where(told)}"
+
+
+def _where(told: dict[str, Any]) -> str:
+    scan = told["scan"]
+    which = f"mean of {scan['scans']} scans" if scan["index"] is None else f"scan {scan['index']}"
+    return f"subject {scan['subject']}, {scan['run']}, {which}"
+
+
+def write_map(surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any], html: str) -> None:
+    """Write the `files` of one map into a folder that is there; `told` is its `record`, `html` its `page`."""
+    simulated, where = bool(told["simulated"]), _where(told)
     brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
     if surface.mesh == dscalar.MESH:
         dscalar.write_dscalar(surface, target / "map.dscalar.nii")
         write_parcels(surface, target / "parcels.csv")
+    caution = choice.caution(told["map"]["caution"])
     figure = plot_cortex(
-        surface, f"{surface.label}\n{where}", choice.units, simulated=simulated, signed=choice.signed or None
+        surface,
+        f"{surface.label}\n{where}",
+        choice.units,
+        simulated=simulated,
+        signed=choice.signed or None,
+        caution=caution,
     )
     for ending in (".png", ".svg"):
         save_figure(figure, target / f"map{ending}")
-    title = f"{surface.label} · {where}"
-    payload = viewer.values_payload(surface, title, choice.units, simulated, signed=choice.signed or None)
-    with checkpoint.atomic_file(target / "map.html") as page:
-        page.write_text(viewer.standalone_page(payload, surface.mesh, page_title=title), encoding="utf-8")
+    with checkpoint.atomic_file(target / "map.html") as aside:
+        aside.write_text(html, encoding="utf-8")
     checkpoint.write_json(target / "map.json", told | {"files": list(files(surface.mesh))})
 
 
@@ -146,20 +202,26 @@ def _rows(values: np.ndarray, parcels: parcellations.Parcellation) -> Iterator[l
 
 # ---------------------------------------------------------------------- where it comes from
 def record(workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap) -> dict[str, Any]:
-    """Where a map comes from, as JSON. It names no folder of this machine: it is handed on with the map."""
+    """Where the map of a decoded scan comes from, as JSON."""
+    return source_record(workspace, decoded.window.subject, choice.stage) | {
+        "scan": export.scan_record(workspace, decoded.window),
+        "map": export.map_record(workspace, decoded.window.subject, choice, found),
+        "seed": decoded.settings.seed,
+        "settings": asdict(decoded.settings),
+        "provenance": decoded.provenance,
+    }
+
+
+def source_record(workspace: Workspace, subject: str, stage: str = "full") -> dict[str, Any]:
+    """Program, checkpoint and dataset of a map. No folder of this machine is named: it is handed on with the map."""
     decoder, dataset = workspace.decoder, workspace.dataset
-    subject = decoded.window.subject
-    encoder = encoder_folder(decoder.folder, subject if decoder.subjects else SINGLE)
+    home = subject if decoder.subjects else SINGLE
+    encoder = encoder_folder(decoder.folder, home, "full" if stage in (decoder.info.stage, "untrained") else stage)
     return {
         "mindviz": __version__,
         "simulated": workspace.simulated,
         "checkpoint": {**decoder.info.provenance, "name": decoder.name, "encoder_sha256": _fingerprint(encoder)},
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "mesh": dataset.mesh},
-        "scan": export.scan_record(workspace, decoded.window),
-        "map": export.map_record(workspace, subject, choice, found),
-        "seed": decoded.settings.seed,
-        "settings": asdict(decoded.settings),
-        "provenance": decoded.provenance,
     }
 
 

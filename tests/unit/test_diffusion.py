@@ -23,6 +23,7 @@ from mindviz.diffusion import (
     make_scheduler,
     published_schedule,
     sample,
+    steered,
 )
 from mindviz.types import MindvizError
 
@@ -178,6 +179,33 @@ def test_guidance_is_its_equation() -> None:
             guided(model, tokens, negative, 3.5)(latents, t), without + 3.5 * (with_ - without), atol=1e-5
         )
     assert torch.equal(guided(model, tokens, negative, 1.0)(latents, timestep), with_)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_steering_ends_where_the_change_leads(kind: str) -> None:
+    scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False, timestep_spacing="trailing")
+    latents, goal = torch.randn(1, 4, 2, 4, 4), torch.randn(1, 4, 2, 4, 4)
+    shares, model = scheduler.alphas_cumprod, denoiser
+    same = steered(model, shares, kind, lambda clean: clean)
+    torch.testing.assert_close(
+        same(latents, torch.tensor(400)), model(latents, torch.tensor(400)), atol=1e-4, rtol=1e-4
+    )
+    for weight in (1.0, 0.5):
+        led = steered(model, shares, kind, lambda clean, w=weight: clean + w * (goal - clean))
+        t = torch.tensor(700)
+        foretold = [scheduler_clean(scheduler, m(latents, t), t, latents) for m in (model, led)]
+        expected = foretold[0] + weight * (goal - foretold[0])
+        torch.testing.assert_close(foretold[1], expected, atol=1e-3, rtol=1e-3)
+    ended = sample(steered(model, shares, kind, lambda _: goal), scheduler, latents, 5)
+    torch.testing.assert_close(ended, goal, atol=1e-3, rtol=1e-3)
+    with pytest.raises(MindvizError, match="found 'sample'"):
+        steered(model, shares, "sample", lambda clean: clean)
+
+
+def scheduler_clean(scheduler: DDIMScheduler, said: torch.Tensor, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The clean latents by diffusers' own arithmetic."""
+    scheduler.set_timesteps(5)
+    return scheduler.step(said, t, x).pred_original_sample
 
 
 # ---------------------------------------------------------------------- sampling

@@ -32,6 +32,9 @@ def test_a_report_without_judge_or_training_films(tiny_dataset, tiny_checkpoint,
     assert "--training-data" in missing["mean"] and "CLIP" in missing["caption"] and missing["vae"] is None
     metrics = {r["score"]["metric"] for r in report["rows"]}
     assert {"frame, 2-way top-1, paper's rule", "frame, 50-way top-1, paper's rule", "PSNR (dB)"} <= metrics
+    assert "no truth is planted" in report["maps against the planted truth"]["missing"]
+    for page in ("report.html", "report.md"):
+        assert "Maps: no truth is planted" in (out / page).read_text() and "AUROC" not in (out / page).read_text()
     assert "Simulated" in (out / "report.html").read_text() and "left out" in (out / "report.md").read_text()
     kept = load_arrays(out / "noise.safetensors")["clips"]
     assert kept.shape == (6, 6, 64, 64, 3) and (kept != load_arrays(out / "decoded.safetensors")["clips"]).any()

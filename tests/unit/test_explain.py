@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from mindviz.brain import parcellations
 from mindviz.brain.attribution import attention_received, attention_rollout
-from mindviz.brain.importance import integrated_gradients
+from mindviz.brain.importance import activation_patterns, integrated_gradients
 from mindviz.data import Dataset
+from mindviz.data.whole_runs import run_scans, shuffled_scans
 from mindviz.decoder import Decoder
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.encoder.subject import read_encoder, write_encoder
-from mindviz.explain import METHODS, Explainer, shuffled_scans
+from mindviz.explain import METHODS, Explainer
 from mindviz.types import MindvizError, Window
 
 
@@ -25,8 +27,8 @@ def dataset(tiny_dataset: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def explainer(tiny_dataset: Path, tiny_checkpoint: Path) -> Explainer:
-    return Explainer(Decoder.load(tiny_checkpoint), "1")
+def explainer(dataset: Dataset, tiny_checkpoint: Path) -> Explainer:
+    return Explainer(Decoder.load(tiny_checkpoint), "1", scans=run_scans(dataset, "1"))
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,69 @@ def test_patches_hold_the_voxels_that_the_encoder_takes_together(explainer: Expl
     assert (sizes[:-1] == explainer.config.patch_size).all() and (np.diff(patches[patches >= 0]) >= 0).all()
 
 
+def test_turned_gradients_are_the_pattern_of_the_tangent(explainer: Explainer, dataset: Dataset) -> None:
+    """By hand: three directions of 12 scans, the Jacobian at the window, the regression on what it reads."""
+    scans = [dataset.window("1", "test1", i) for i in range(12)]
+    bold = explainer.tensors(scans)
+    with torch.no_grad():
+        tokens = explainer.encoder(bold).flatten(1)
+    directions = torch.linalg.svd(tokens - tokens.mean(0), full_matrices=False)[2][:3]
+    read_by = torch.autograd.functional.jacobian(lambda w: explainer.encoder(w[None]).flatten() @ directions.T, bold[5])
+    expected = activation_patterns(bold, bold.flatten(1) @ read_by.flatten(1).T, 3).explained
+    np.testing.assert_allclose(explainer.by_scan([scans[5]], "gradient_pattern")[0], expected, atol=1e-3)
+
+
+def test_turned_gradients_need_the_whole_run(explainer: Explainer, windows: list[Window]) -> None:
+    alone = Explainer(explainer.decoder, "1")
+    with pytest.raises(MindvizError, match=r"expected all scans of the run, .* found none"):
+        alone.maps(windows, "gradient_pattern")
+    with pytest.raises(MindvizError, match=r"expected all scans of the run, .* found none"):
+        alone.control("shuffled", windows, "gradient_pattern")
+    with pytest.raises(MindvizError, match=r"windows of one run, .* found 2 runs"):
+        explainer.maps([windows[0], replace(windows[1], run="other")], "gradient_pattern")
+    short = Explainer(explainer.decoder, "1", scans=lambda run: windows[:2])
+    with pytest.raises(MindvizError, match="found 2 scans, 1 components"):
+        short.maps(windows[:1], "gradient_pattern")
+
+
+def test_shuffling_takes_the_whole_run_apart(explainer: Explainer, dataset: Dataset, windows: list[Window]) -> None:
+    mixed = shuffled_scans([dataset.window("1", "test1", i) for i in range(12)], 4)
+    other = Explainer(explainer.decoder, "1", scans=lambda run: mixed)
+    found = explainer.control("shuffled", windows[1:3], "gradient_pattern", seed=4)
+    np.testing.assert_allclose(found, other.maps(mixed[1:3], "gradient_pattern").mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.by_position])
+def test_a_position_is_one_scan_of_the_window(explainer: Explainer, windows: list[Window], method: str) -> None:
+    parts = np.abs(explainer.by_scan(windows[:2], method))
+    first, second = (explainer.maps(windows[:2], method, position=p) for p in (0, 1))
+    np.testing.assert_allclose(first, parts[:, 0], atol=1e-5)
+    np.testing.assert_allclose(second, parts[:, 1], atol=1e-5)
+    both = first + second if method == "integrated_gradients" else (first + second) / 2
+    np.testing.assert_allclose(explainer.maps(windows[:2], method), both, atol=1e-5)
+    np.testing.assert_allclose(explainer.map(windows[1], method, position=1).values, second[1], atol=1e-5)
+    if method != "pattern":
+        control = explainer.control("untrained", windows[:1], method, position=1)
+        untrained = Explainer(explainer.decoder, "1", "untrained", explainer.scans)
+        np.testing.assert_allclose(control, untrained.maps(windows[:1], method, position=1)[0], atol=1e-5)
+
+
+def test_lesions_by_a_given_parcellation(explainer: Explainer, windows: list[Window]) -> None:
+    """Each network of Yeo's seven in both hemispheres at once, by hand."""
+    yeo = parcellations.load("yeo7")
+    found = explainer.maps(windows[:1], "lesion_area", by=yeo)[0]
+    bold, labels = explainer.tensors(windows[:1]), yeo.labels[explainer.data.vertices]
+    with torch.no_grad():
+        before, mean = explainer.encoder(bold)[0], explainer.encoder(explainer.baseline[None])[0]
+        for label in np.unique(labels):
+            lost = torch.where(torch.from_numpy(labels == label), explainer.baseline, bold)
+            moved = float((explainer.encoder(lost)[0] - before).norm() / (mean - before).norm())
+            np.testing.assert_allclose(found[labels == label], moved if label else 0.0, atol=1e-5)
+    assert not np.array_equal(found, explainer.maps(windows[:1], "lesion_area")[0])
+    control = explainer.control("untrained", windows[:1], "lesion_area", by=yeo)
+    assert len(np.unique(control)) <= 8
+
+
 def test_shuffled_scans_keep_each_voxels_values_and_nothing_else(windows: list[Window]) -> None:
     mixed = shuffled_scans(windows, seed=1)
     before, after = (np.stack([w.bold for w in ws]) for ws in (windows, mixed))
@@ -130,6 +195,17 @@ def test_controls(explainer: Explainer, windows: list[Window]) -> None:
     assert shuffled.shape == untrained.shape == (voxels,)
 
 
+def _elsewhere(explainer: Explainer) -> parcellations.Parcellation:
+    labels = np.ones(59412, np.int16)
+    labels[explainer.data.vertices] = 0
+    return parcellations.Parcellation("elsewhere", "fsLR-32k", labels, ("", "a"), np.zeros((2, 3), np.float32))
+
+
+def _other_mesh() -> parcellations.Parcellation:
+    labels = np.ones(20484, np.int16)
+    return parcellations.Parcellation("other", "fsaverage5", labels, ("", "a"), np.zeros((2, 3), np.float32))
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -139,6 +215,11 @@ def test_controls(explainer: Explainer, windows: list[Window]) -> None:
         (lambda e, w: e.control("shuffled", [w[0], replace(w[1], run="other")]), "windows of one run .* found 2 runs"),
         (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 1), r"found \(3, 4\)"),
         (lambda e, w: e.control("uniform", w, "pattern"), "an activation pattern has no control"),
+        (lambda e, w: e.maps(w, "rollout", position=2), r"-1 \(all\) or 0..1, found 2"),
+        (lambda e, w: e.maps(w, "lesion_area", position=0), "takes voxels out of all scans of a window at once"),
+        (lambda e, w: e.maps(w, "rollout", by=parcellations.load("yeo7")), "found one for rollout"),
+        (lambda e, w: e.maps(w, "lesion_area", by=_elsewhere(e)), "expected parcels with voxels of the scans, found"),
+        (lambda e, w: e.maps(w, "lesion_area", by=_other_mesh()), "expected one of fsLR-32k, found one of fsaverage5"),
         (lambda e, w: e.maps([]), "expected at least one window, found none"),
         (lambda e, w: e.maps(w, "received", layer=9), "layer needs to be"),
         (lambda e, w: e.by_scan(w, "lesion_area"), "takes a group of voxels out of all scans"),

@@ -105,6 +105,12 @@ def test_pictures_and_page_say_what_they_show(written) -> None:
     for text in ((folder / "map.svg").read_text(), (folder / "map.html").read_text()):
         assert name in text and "subject 1, test1, scan 3" in text
     assert "simulated data" in (folder / "map.svg").read_text()
+    svg = " ".join((folder / "map.svg").read_text().split())
+    assert "Attention is not importance" in svg or "What the decoding of this scan depends on." in svg
+    assert ("Zero is its control: the mean of the map over all voxels." in (folder / "map.html").read_text()) == (
+        kind == "signed"
+    )
+    assert METHODS[CHOICES[kind][0]].caution.split(":")[0] in (folder / "map.html").read_text()
     page = (folder / "map.html").read_text()
     told = json.loads(page.split('id="values">')[1].split("</script>")[0])
     assert told["simulated"] and told["signed"] == (kind == "signed")

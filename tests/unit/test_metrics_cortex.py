@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mindviz.brain import parcellations
-from mindviz.metrics.cortex import parcel_summary, truth_score
+from mindviz.metrics.cortex import parcel_summary, truth_intervals, truth_score
 from mindviz.metrics.inference import bootstrap_interval
 from mindviz.types import MindvizError
 
@@ -54,6 +54,26 @@ def test_truth_by_brute_force() -> None:
     assert found.auroc == pytest.approx(np.mean(pairs))
     perfect = truth_score(np.where(answers, ceiling, -1), answers, ceiling)
     assert perfect.auroc == 1 and perfect.rho == pytest.approx(1) and perfect.rho_within == pytest.approx(1)
+
+
+def test_intervals_of_a_truth_score_are_those_of_drawn_shots() -> None:
+    """Against the draws by hand: the mean map of the clips of five shots drawn, scored, five hundred times."""
+    rng = np.random.default_rng(0)
+    answers, ceiling, maps = rng.random(30) < 0.4, rng.random(30), rng.random((20, 30))
+    maps += 0.2 * answers * rng.random((20, 1))
+    found = truth_intervals(maps, answers, ceiling, SHOTS, seed=7)
+    sums = np.stack([maps[shot == SHOTS].sum(0) for shot in range(5)])
+    draws = np.random.default_rng(7).multinomial(5, np.full(5, 1 / 5), size=500)
+    scores = [truth_score(draw @ sums / 20, answers, ceiling) for draw in draws]
+    np.testing.assert_allclose(found.auroc, np.quantile([s.auroc for s in scores], [0.025, 0.975]))
+    np.testing.assert_allclose(found.rho_within, np.quantile([s.rho_within for s in scores], [0.025, 0.975]))
+    assert found.auroc[0] < truth_score(maps.mean(0), answers, ceiling).auroc < found.auroc[1]
+    assert found == truth_intervals(maps, answers, ceiling, SHOTS, seed=7)
+    assert found != truth_intervals(maps, answers, ceiling, SHOTS, seed=8)
+    same = truth_intervals(np.tile(maps[0], (20, 1)), answers, ceiling, SHOTS)
+    assert same.auroc[0] == same.auroc[1]
+    with pytest.raises(MindvizError, match="level between 0 and 1"):
+        truth_intervals(maps, answers, ceiling, SHOTS, level=1.0)
 
 
 def test_what_cannot_be_scored_is_nan() -> None:

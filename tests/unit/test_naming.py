@@ -157,6 +157,10 @@ def test_a_decoder_draws_again_to_the_named_caption(checkpoint: Path) -> None:
     assert np.array_equal(named, decoder.decode_tokens(tokens, negative, SETTINGS).frames)
     plain = decoder.decode_tokens(tokens, negative, replace(SETTINGS, name_sketch=False)).frames
     assert not np.array_equal(named, plain)
+    held = decoder.decode_tokens(tokens, negative, replace(SETTINGS, sketch_fidelity=1.0)).frames
+    assert not np.array_equal(named, held)
+    longer = replace(SETTINGS, sketch_fidelity=1.0, num_frames=4)  # other than the sketch's six
+    assert decoder.decode_tokens(tokens, negative, longer).frames.shape == (4, 64, 64, 3)
     assert decoder.naming.candidates.shape == (6, 4, 8)
     clip = ClipModel(ClipConfig(8, 16, 8, 8, 1, 4, 4, 8, 1, 2))
     assert encode_captions(clip, CAPTIONS, batch=4).shape == (6, 4, 8)

@@ -21,6 +21,27 @@ def _colourful(path):
     return rgb.max(axis=2) - rgb.min(axis=2) > 30  # pixels that are not grey
 
 
+def test_the_caution_stands_whole_below_the_colour_bar_and_covers_nothing(tmp_path):
+    said = (
+        "Attention is not importance: "
+        + "it tells which patches of cortex the encoder mixed. " * 5
+        + "Zero is the mean."
+    )
+    plain, figure = (plot_cortex(_area_map(["V1"]), "V1", "a.u.", dpi=60, caution=text) for text in ("", said))
+    text = next(t for t in figure.texts if "importance" in t.get_text())
+    assert text.get_text().replace("\n", " ") == said.strip()
+    figure.canvas.draw()
+    box, page = text.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0
+    bar = figure.axes[-1].get_tightbbox()
+    assert box.y1 <= bar.y0, "below the units of the colour bar"
+    for ending in (".png", ".svg"):
+        save_figure(figure, tmp_path / f"map{ending}")
+    assert "Zero is the mean." in (tmp_path / "map.svg").read_text()
+    sizes = [axes.get_position().height * whole.get_figheight() for whole in (plain, figure) for axes in whole.axes[:1]]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01), "the cortex keeps its size"
+
+
 def test_v1_is_painted_at_the_back_of_the_medial_views(tmp_path):
     figure = plot_cortex(_area_map(["V1"]), "V1", "a.u.", simulated=True, dpi=60)
     shown = _colourful(save_figure(figure, tmp_path / "v1.png"))

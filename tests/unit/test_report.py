@@ -8,6 +8,7 @@ import torch
 
 from mindviz.evaluate.catalogue import METHODS
 from mindviz.evaluate.page import html, markdown
+from mindviz.evaluate.planted import NO_TRUTH, Planted
 from mindviz.evaluate.scene import clip_shots
 from mindviz.metrics import psnr
 from mindviz.metrics.rows import Trial, identification_rows, pixel_rows, psnr_matrix
@@ -140,7 +141,9 @@ def test_identification_rows(trial):
 
 def test_markdown_has_every_row_and_fact(trial, judge):
     rows = judged_rows("decoded", trial.clips, trial, judge, permutations=10)
-    text = markdown("Title", {"data": "SIMULATED"}, METHODS, {"true caption": "no CLIP"}, rows)
+    text = markdown(
+        "Title", {"data": "SIMULATED"}, METHODS, {"true caption": "no CLIP"}, rows, Planted(missing=NO_TRUTH)
+    )
     assert text.startswith("# Title\n") and "- data: SIMULATED" in text
     scores = text[text.index("## decoded: all") : text.index("## Published")]
     assert sum(line.startswith("| ") and "measured" not in line for line in scores.splitlines()) == len(rows)
@@ -150,14 +153,14 @@ def test_markdown_has_every_row_and_fact(trial, judge):
 def test_the_page_is_one_file_that_needs_nothing(trial, judge):
     rows = judged_rows("decoded", trial.clips, trial, judge, permutations=10)
     rows += derived_rows(judge.labels(trial.clips), {}, trial, "read-out")
-    page = html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, ("a note",))
+    page = html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
     assert page.startswith("<!doctype html>") and "A &lt;title&gt;" in page and "A <title>" not in page
     assert page.count("<svg") == 2 and "0.853" in page and "Simulated." in page
     links = re.findall(r"(?:src|href)=[\"']?([^\"'> ]+)|url\(([^)]+)\)|@import", page)
     assert all(link.startswith("#") for pair in links for link in pair if link), "asks for something from elsewhere"
     assert "<script" not in page
     assert len(set(ids := re.findall(r' id="([^"]+)"', page))) == len(ids), "ids of two figures clash"
-    assert page == html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, ("a note",))
+    assert page == html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
 
 
 def test_derived_rows_are_ratios_of_accuracies(trial, judge):

@@ -1,0 +1,104 @@
+"""FreeSurfer's annotation files (`*.annot`): a label for each vertex of one hemisphere, and a table of names.
+
+Read here, byte by byte within the file's own length, because nibabel's reader trusts the counts that a file states and
+gives a vertex whose label the table lacks that of another.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mindviz.types import MindvizError
+
+MAX_BYTES = 64 * 2**20
+NOTHING = 0
+"""The stored value of a vertex without a label."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """`keys` (n,) int64 by vertex; `table` from each key to its name and colour (three floats, 0..1)."""
+
+    keys: np.ndarray
+    table: dict[int, tuple[str, tuple[float, float, float]]]
+
+
+def load_annot(path: Path | str) -> Annotation:
+    """Read an annotation of either version of its table; a key is red + 256 green + 65,536 blue, as in the file.
+
+    Raises
+    ------
+    MindvizError
+        If the file is missing, too large, cut off, without a table, or not an annotation of all vertices in order.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MindvizError(f"{path}: expected a FreeSurfer annotation, found nothing")
+    if path.stat().st_size > MAX_BYTES:
+        raise MindvizError(f"{path}: expected at most {MAX_BYTES >> 20} MB, found more")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MindvizError(f"{path}: expected a FreeSurfer annotation, found one that cannot be read") from error
+    return _Reader(path, content).annotation()
+
+
+class _Reader:
+    """Walks through the bytes once; what would reach past their end is refused."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self.path, self.content, self.place = path, content, 0
+
+    def annotation(self) -> Annotation:
+        count = self.number()
+        pairs = np.frombuffer(self.take(8 * count), ">i4").reshape(count, 2).astype(np.int64)
+        if not count or not np.array_equal(np.sort(pairs[:, 0]), np.arange(count)):
+            self.refuse("vertices that are not 0, 1, 2, …")
+        keys = np.empty(count, np.int64)
+        keys[pairs[:, 0]] = pairs[:, 1]
+        if self.place == len(self.content) or not self.number():
+            self.refuse("no table of names")
+        return Annotation(keys, self.table())
+
+    def table(self) -> dict[int, tuple[str, tuple[float, float, float]]]:
+        version = self.number(signed=True)
+        if version > 0:  # the old one: this is the number of entries, which lie in order
+            self.text()
+            entries = version
+        elif version == -2:
+            self.number()  # the largest index
+            self.text()
+            entries = self.number()
+        else:
+            self.refuse(f"a table of version {-version}")
+        found: dict[int, tuple[str, tuple[float, float, float]]] = {}
+        for _ in range(entries):
+            if version < 0:
+                self.number()  # its index
+            name = self.text()
+            red, green, blue, _alpha = (self.number() for _ in range(4))
+            key = red + (green << 8) + (blue << 16)
+            found.setdefault(key, (name, (red / 255, green / 255, blue / 255)))
+        return found
+
+    def number(self, signed: bool = False) -> int:
+        value: int = struct.unpack(">i", self.take(4))[0]
+        if value < 0 and not signed:
+            self.refuse(f"a count of {value}")
+        return value
+
+    def text(self) -> str:
+        return self.take(self.number()).split(b"\0")[0].decode("utf-8", "replace")
+
+    def take(self, length: int) -> bytes:
+        if length > len(self.content) - self.place:
+            self.refuse("one that ends too early")
+        self.place += length
+        return self.content[self.place - length : self.place]
+
+    def refuse(self, found: str) -> None:
+        raise MindvizError(f"{self.path}: expected a FreeSurfer annotation, found {found}")

@@ -1,0 +1,211 @@
+"""Maps and parcellations that other programs made, checked against our meshes.
+
+Maps: ``.func.gii``, ``.shape.gii``, ``.dscalar.nii``. Parcellations: ``.label.gii``, ``.annot``, ``.dlabel.nii``. GIFTI
+and FreeSurfer keep the hemispheres in two files, which are read together; of one alone the other hemisphere is empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mindviz.brain import dscalar, meshes
+from mindviz.brain.annot import load_annot
+from mindviz.brain.gifti import read_gifti
+from mindviz.brain.parcellations import Parcellation
+from mindviz.brain.projection import from_cortex
+from mindviz.types import MindvizError, SurfaceMap
+
+MAPS = (".func.gii", ".shape.gii", ".dscalar.nii")
+PARCELLATIONS = (".label.gii", ".annot", ".dlabel.nii")
+NO_PARCEL = ("", "???", "unknown", "medial_wall", "medial wall", "background+freesurfer_defined_medial_wall")
+"""Names, in small letters, of what is no parcel."""
+_SIDES = ("left", "right")
+_STRUCTURES = {"cortexleft": "left", "cortexright": "right"}
+_IN_NAME = {
+    "left": re.compile(r"(^|[._-])(hemi-l|lh|l|left)([._-]|$)", re.IGNORECASE),
+    "right": re.compile(r"(^|[._-])(hemi-r|rh|r|right)([._-]|$)", re.IGNORECASE),
+}
+_MOST = np.iinfo(np.int16).max
+
+Table = dict[int, tuple[str, tuple[float, ...]]]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """One file of a hemisphere: which it is (``""`` where the file does not say), values by vertex, label table."""
+
+    path: Path
+    side: str
+    values: np.ndarray
+    name: str
+    table: Table
+
+
+def load_map(*paths: Path | str, row: int = 0) -> SurfaceMap:
+    """Read a map from a ``.dscalar.nii``, or from one or two GIFTI files of its hemispheres, in any order.
+
+    Parameters
+    ----------
+    row : which of the maps that the file holds, from 0.
+
+    Returns
+    -------
+    SurfaceMap
+        On the mesh that the number of vertices tells; NaN on the medial wall and where the file has no value.
+
+    Raises
+    ------
+    MindvizError
+        Naming the file, what was expected and what was found: another kind of file, a number of vertices that is none
+        of our meshes', hemispheres that do not fit each other, GIFTI that is not safe to load.
+    """
+    files, ending = _of_kind(paths, MAPS, PARCELLATIONS)
+    if ending == ".dscalar.nii":
+        return dscalar.load_dscalar(files[0], row)
+    halves, mesh = _hemispheres([_gifti(path, row) for path in files])
+    values = np.concatenate([_cortex(halves.get(side), mesh, i, np.nan) for i, side in enumerate(_SIDES)])
+    return from_cortex(values, mesh, next(iter(halves.values())).name)
+
+
+def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
+    """Read a parcellation from a ``.dlabel.nii``, or from one or two files of its hemispheres, in any order.
+
+    Labels of one name in both hemispheres' files are one parcel. Label 0 of GIFTI and CIFTI is none, nor is a label
+    called as in `NO_PARCEL`. Labels that no vertex has are left out; a label that the table lacks is called by its key.
+
+    Raises
+    ------
+    MindvizError
+        As `load_map`; and for labels that are not whole numbers, or fewer than two parcels.
+    """
+    files, ending = _of_kind(paths, PARCELLATIONS, MAPS)
+    if ending == ".dlabel.nii":
+        values, _, table = dscalar.read_row(files[0], "LabelAxis", row)
+        parts, mesh = [(files[0], np.nan_to_num(values), table)], dscalar.MESH
+    else:
+        read: Callable[[Path], _Half] = _annot if ending == ".annot" else lambda path: _gifti(path, row, labels=True)
+        halves, mesh = _hemispheres([read(path) for path in files])
+        sides = [halves.get(side) for side in _SIDES]
+        parts = [
+            (half.path if half else files[0], _cortex(half, mesh, i, 0), half.table if half else {})
+            for i, half in enumerate(sides)
+        ]
+    return _parcellation(files[0].name, mesh, parts)
+
+
+def _of_kind(paths: Sequence[Path | str], known: Sequence[str], other: Sequence[str]) -> tuple[list[Path], str]:
+    """The paths, and the ending that they share, of those that are `known`."""
+    files = [Path(path) for path in paths]
+    said = f"expected a file that ends in {', '.join(known)}"
+    if not files:
+        raise MindvizError(f"{said}, found none")
+    endings = []
+    for path in files:
+        name = path.name.lower().removesuffix(".gz")
+        ending = next((e for e in (*known, *other) if name.endswith(e)), "")
+        if ending not in known:
+            kind = "a map" if ending in MAPS else "a parcellation" if ending in PARCELLATIONS else "another"
+            raise MindvizError(f"{path}: {said}, found {kind}")
+        endings.append(ending)
+    most = 1 if endings[0].endswith(".nii") else 2
+    if len(set(endings)) > 1 or len(files) > most:
+        raise MindvizError(
+            f"{files[-1]}: expected {'one file' if most == 1 else 'the two hemispheres, of one kind'} "
+            f"({endings[0]}), found {len(files)} files ({', '.join(endings)})"
+        )
+    return files, endings[0]
+
+
+# ---------------------------------------------------------------------- one hemisphere
+def _gifti(path: Path, row: int, labels: bool = False) -> _Half:
+    image = read_gifti(path)
+    if not 0 <= row < len(image.darrays):
+        raise MindvizError(f"{path}: expected a map from 0 to {len(image.darrays) - 1}, found {row}")
+    array = image.darrays[row]
+    values = np.squeeze(np.asarray(array.data))
+    if values.ndim != 1:
+        raise MindvizError(f"{path}: expected one value per vertex, found an array of shape {values.shape}")
+    table: Table = {}
+    if labels:
+        rgba = {label.key: label.rgba for label in image.labeltable.labels}
+        names = image.labeltable.get_labels_as_dict()
+        table = {int(k): (str(name or ""), tuple(c or 0.0 for c in rgba[k][:3])) for k, name in names.items() if k != 0}
+    said = image.meta.get("AnatomicalStructurePrimary") or array.meta.get("AnatomicalStructurePrimary") or ""
+    side = _STRUCTURES.get(said.lower(), "") or _side_of_name(path)
+    return _Half(path, side, values, str(array.meta.get("Name") or path.name), table)
+
+
+def _annot(path: Path) -> _Half:
+    found = load_annot(path)
+    return _Half(path, _side_of_name(path), found.keys, path.name, dict(found.table))
+
+
+def _side_of_name(path: Path) -> str:
+    found = [side for side, pattern in _IN_NAME.items() if pattern.search(path.name)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _hemispheres(halves: Sequence[_Half]) -> tuple[dict[str, _Half], str]:
+    """The files by hemisphere, and their mesh. Two that do not say which they are stand for left and right."""
+    sizes = {meshes.hemisphere_vertices(mesh): mesh for mesh in meshes.MESHES}
+    for half in halves:
+        if half.values.size not in sizes:
+            known = " or ".join(f"{size:,} vertices ({mesh})" for size, mesh in sizes.items())
+            raise MindvizError(f"{half.path}: expected a hemisphere of {known}, found {half.values.size:,}")
+        if half.values.size != halves[0].values.size:
+            raise MindvizError(
+                f"{half.path}: expected {halves[0].values.size:,} vertices like {halves[0].path}, "
+                f"found {half.values.size:,}"
+            )
+    sides = [half.side for half in halves]
+    if len(halves) == 1 and not sides[0]:
+        raise MindvizError(f"{halves[0].path}: expected a name or metadata with the hemisphere, found none in either")
+    if len(halves) == 2:
+        other = {"left": "right", "right": "left"}
+        first = sides[0] or other.get(sides[1], "left")
+        sides = [first, sides[1] or other[first]]
+        if sides[0] == sides[1]:
+            raise MindvizError(f"{halves[1].path}: expected the {other[first]} hemisphere, found another {first} one")
+    return dict(zip(sides, halves, strict=True)), sizes[halves[0].values.size]
+
+
+def _cortex(half: _Half | None, mesh: str, side: int, nothing: float) -> np.ndarray:
+    """Values by cortical index of one hemisphere (0 left, 1 right); `nothing` where there is no file."""
+    index = meshes.cortex_index(mesh)[side]
+    return np.full(len(index), nothing) if half is None else half.values[index].astype(np.float64)
+
+
+# ---------------------------------------------------------------------- parcels
+def _parcellation(name: str, mesh: str, parts: Sequence[tuple[Path, np.ndarray, Table]]) -> Parcellation:
+    """Number the labels of all parts, whose values lie one after another by cortical index."""
+    names, colors, labels = [""], [(0.5, 0.5, 0.5)], []
+    for path, values, table in parts:
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise MindvizError(f"{path}: expected whole numbers as labels, found others")
+        keys = values.astype(np.int64)
+        numbers, taken = {0: 0}, set()
+        for key in np.unique(keys[keys != 0]).tolist():
+            called, color = table.get(key, (f"label {key}", (0.5, 0.5, 0.5)))
+            if called.lower() in NO_PARCEL and key in table:
+                numbers[key] = 0
+                continue
+            called = f"{called} ({key})" if called in taken else called  # two labels of one file are two parcels
+            taken.add(called)
+            if called not in names:
+                names.append(called)
+                colors.append((float(color[0]), float(color[1]), float(color[2])))
+            numbers[key] = names.index(called)
+        held, place = np.unique(keys, return_inverse=True)
+        labels.append(np.array([numbers[key] for key in held.tolist()])[place])
+    if not 3 <= len(names) <= _MOST:
+        found = {1: "none", 2: f"one ({names[-1]})"}.get(len(names), f"{len(names) - 1:,}")
+        raise MindvizError(
+            f"{parts[0][0]}: expected a parcellation of at least two parcels (and at most {_MOST:,}), found {found}"
+        )
+    every = np.concatenate(labels).astype(np.int16)
+    return Parcellation(name, mesh, every, tuple(names), np.array(colors, dtype=np.float32))

@@ -1,0 +1,40 @@
+"""All windows of a run: as they are, and with what ties their voxels together taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mindviz.data.dataset import Dataset
+from mindviz.types import MindvizError, Window
+
+RunScans = Callable[[str], Sequence[Window]]
+"""All windows of a run of one subject, by the run's name."""
+
+
+def run_scans(dataset: Dataset, subject: str) -> RunScans:
+    """What gives all windows of a run of a subject."""
+
+    def of_run(run: str) -> list[Window]:
+        return [dataset.window(subject, run, i) for i in range(len(dataset.run(subject, run).bold))]
+
+    return of_run
+
+
+def shuffled_scans(windows: Sequence[Window], seed: int = 0) -> list[Window]:
+    """Windows in which every voxel has the values of another window, each voxel so many windows further on.
+
+    How far is drawn from 1 to N - 1 for each voxel, so that none keeps its own and hardly two fit each other.
+    """
+    if len(windows) < 2:
+        raise MindvizError(f"at least two windows are needed to shuffle their voxels, found {len(windows)}")
+    runs = {(w.subject, w.run) for w in windows}
+    if len(runs) > 1:
+        raise MindvizError(f"expected windows of one run to shuffle, found {len(runs)} runs: their scales differ")
+    bold = np.stack([w.bold for w in windows])
+    further = np.random.default_rng(seed).integers(1, len(bold), bold.shape[2])
+    order = (np.arange(len(bold))[:, None] + further) % len(bold)
+    mixed = np.take_along_axis(bold, order[:, None], axis=0)
+    return [replace(w, bold=part) for part, w in zip(mixed, windows, strict=True)]

@@ -1,0 +1,141 @@
+"""Do the maps tell the truth? Each method's mean map against the planted truth of a simulated subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mindviz.data import Truth
+from mindviz.data.whole_runs import run_scans
+from mindviz.evaluate.scene import Scene
+from mindviz.explain import METHODS, Explainer
+from mindviz.metrics.cortex import truth_intervals, truth_score
+
+AIM = 0.9
+"""The AUROC that at least one lesion or gradient method is to reach."""
+DEPENDENCE = ("gradient_pattern", "integrated_gradients", "lesion_patch", "lesion_area")
+"""Lesion and gradient methods: maps of one scan, through the whole encoder."""
+NO_TRUTH = "no truth is planted in this dataset, so whether the maps of the cortex tell it cannot be checked"
+_BOTH = ("untrained", "full")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a mean map agrees with the truth (`mindviz.metrics.cortex.TruthScore`); None where that cannot be told.
+
+    `auroc`: voxels that answer to what is seen against those that do not. `rho`: Spearman's correlation with the noise
+    ceiling within those that answer. Intervals are low and high, 95 %, bootstrap over the shots of the clips.
+    """
+
+    auroc: float | None
+    auroc_interval: tuple[float, float] | None
+    rho: float | None
+    rho_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class MapScore:
+    """One method's agreement, beside that of the same method asked of an untrained encoder (None: it cannot be)."""
+
+    method: str
+    name: str
+    trained: Agreement
+    untrained: Agreement | None
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The section of a report. `missing` says in a clause why there is none; then there are no `scores`."""
+
+    scores: tuple[MapScore, ...] = ()
+    clips: int = 0
+    answering: int = 0
+    others: int = 0
+    missing: str = ""
+
+    @property
+    def about(self) -> str:
+        """What the table shows."""
+        reached = [
+            s.name
+            for s in self.scores
+            if s.method in DEPENDENCE and s.trained.auroc is not None and s.trained.auroc >= AIM
+        ]
+        return (
+            f"The mean map of {self.clips} clips, evenly spread. AUROC: how often one of the {self.answering} voxels "
+            f"that answer to what is seen lies above one of the {self.others} that do not (0.5 is chance). Spearman: "
+            "with the noise ceiling, within those that answer. Intervals: 95 %, bootstrap over the shots of these "
+            "clips. Untrained: the same of an encoder of random weights, which knows the covariance of the scans but "
+            f"nothing of the film. {AIM:.2f} is to be reached by a lesion or gradient method: "
+            f"{'it is by ' + ', '.join(reached) if reached else 'none does'}."
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"missing": self.missing} if self.missing else {"about": self.about, **asdict(self)}
+
+
+def planted_truth(scene: Scene, seed: int = 0) -> Planted:
+    """Score every method that the checkpoint allows; `seed` is the bootstrap's. Nothing is decoded."""
+    truth = scene.dataset.truth(scene.subject)
+    if truth is None:
+        return Planted(missing=NO_TRUTH)
+    if scene.options.map_clips < 1:
+        return Planted(missing="maps were not held against the planted truth (--map-clips 0)")
+    if scene.decoder.data(scene.subject) is None:
+        return Planted(missing="the checkpoint stores no mean scan, so none of its maps can be made")
+    chosen = np.unique(np.linspace(0, scene.count - 1, min(scene.options.map_clips, scene.count)).round().astype(int))
+    vertices = scene.decoder.vertices(scene.subject)
+    answers = truth.answers[vertices]
+    scans = run_scans(scene.dataset, scene.subject)
+    untrained, full = (Explainer(scene.decoder, scene.subject, stage, scans) for stage in _BOTH)
+    scores = [
+        MapScore(
+            method,
+            name,
+            _agreement(scene, full, truth, chosen, method, layer, seed),
+            None if method == "pattern" else _agreement(scene, untrained, truth, chosen, method, layer, seed),
+        )
+        for method, name, layer in tqdm(list(_asked(full)), desc="maps", mininterval=5)
+    ]
+    return Planted(tuple(scores), len(chosen), int(answers.sum()), int((~answers).sum()))
+
+
+def _asked(explainer: Explainer) -> Iterator[tuple[str, str, int]]:
+    """Method, name and layer of each map: attention by all layers, and by the read-out where there is one."""
+    for method, known in METHODS.items():
+        if method == "pattern" and explainer.data.explained is None:
+            continue
+        if not known.by_layer:
+            yield method, known.name, -1
+            continue
+        yield method, f"{known.name} (all layers)", -1
+        if explainer.config.readout_rank:
+            yield method, f"{known.name} (read-out)", explainer.config.depth
+
+
+def _agreement(
+    scene: Scene, explainer: Explainer, truth: Truth, chosen: np.ndarray, method: str, layer: int, seed: int
+) -> Agreement:
+    vertices = explainer.data.vertices
+    answers, ceiling = truth.answers[vertices], truth.noise_ceiling[vertices]
+    windows = [scene.dataset.window(scene.subject, scene.run, int(i)) for i in chosen]
+    maps = explainer.maps(windows, method, layer)
+    shots = scene.trial.shots[chosen]
+    score = truth_score(maps.mean(axis=0), answers, ceiling)
+    if len(np.unique(shots)) < 2:
+        return Agreement(_known(score.auroc), None, _known(score.rho_within), None)
+    spread = truth_intervals(maps, answers, ceiling, shots, seed=seed)
+    return Agreement(_known(score.auroc), _both(spread.auroc), _known(score.rho_within), _both(spread.rho_within))
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _both(interval: tuple[float, float]) -> tuple[float, float] | None:
+    return None if np.isnan(interval).any() else interval

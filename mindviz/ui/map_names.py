@@ -1,0 +1,126 @@
+"""The names of a map's layer and head as the page has them, and which maps a map can be compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mindviz.explain import METHODS
+from mindviz.types import Decoded, MindvizError, SurfaceMap, Window
+from mindviz.ui import viewer, views
+from mindviz.ui.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
+from mindviz.ui.workspace import Workspace
+
+
+def label(workspace: Workspace, subject: str, choice: MapChoice) -> str:
+    """The title, with layer and head where the method has them: what a file calls its map.
+
+    Raises
+    ------
+    MindvizError
+        For a layer or head that the encoder of the subject does not have.
+    """
+    if not choice.by_layer:
+        return choice.title
+    workspace.check_layer_and_head(subject, choice.layer, choice.head)
+    return f"{choice.title} ({', '.join(layer_and_head(workspace, subject, choice))})"
+
+
+def layer_and_head(workspace: Workspace, subject: str, choice: MapChoice) -> tuple[str, str]:
+    """Their names as on the page: ``"layer 2"``, ``"all heads"``."""
+    layers, heads = workspace.layers_and_heads(subject)
+    layer_names = views.layer_choices(layers, workspace.has_read_out(subject))
+    return layer_names[choice.layer + 1][0], views.head_choices(heads)[choice.head + 1][0]
+
+
+# --------------------------------------------------------------------------------------------- comparisons
+def others(workspace: Workspace, subject: str, method: str) -> list[tuple[str, str]]:
+    """What a map of a method can be compared with, as (name, value) for a list; each changes one thing of the map."""
+    if workspace.decoder.data(subject) is None:  # nothing but its own attention can be asked of an imported checkpoint
+        return [("compare with…", "")]
+    layers = views.layer_choices(workspace.layers_and_heads(subject)[0], workspace.has_read_out(subject))
+    found = [(f"Layer: {name}", f"layer:{i}") for name, i in layers if METHODS[method].by_layer]
+    found += [(f"Map: {METHODS[m].name}", f"method:{m}") for m in workspace.methods(subject) if m != method]
+    if method != "pattern":  # which is of the training scans: it has neither control nor stage
+        found += [(f"Control: less {name}", f"control:{control}") for control, name in CONTROL_NAMES.items()]
+        found += [(f"Stage: {STAGE_NAMES[stage]}", f"stage:{stage}") for stage in workspace.stages(subject)]
+    found += [(f"Subject: {other}", f"subject:{other}") for other in workspace.subjects if other != subject]
+    return [("compare with…", ""), *found]
+
+
+def changed(choice: MapChoice, subject: str, other: str) -> tuple[MapChoice, str]:
+    """The choice and subject that a value of `others` stands for.
+
+    Raises
+    ------
+    MindvizError
+        For a value that is none.
+    """
+    kind, _, value = other.partition(":")
+    if kind == "subject" and value:
+        return choice, value
+    if kind == "layer" and value.lstrip("-").isdigit():
+        return replace(choice, layer=int(value)), subject
+    if kind == "method":
+        return choose(value, choice.layer, choice.head, choice.control, position=choice.position), subject
+    if kind in ("control", "stage"):
+        return choose(**{**vars(choice), kind: value}), subject
+    raise MindvizError(f"a comparison is with a layer, method, control, stage or subject, found {other!r}")
+
+
+def aspects(workspace: Workspace, one: tuple[MapChoice, str], two: tuple[MapChoice, str], kind: str) -> tuple[str, str]:
+    """What two maps that stand side by side are called: that in which they differ, first."""
+    first, second = (_aspect(workspace, choice, subject, kind) for choice, subject in (one, two))
+    if kind in ("method", "control"):
+        return first, second
+    return f"{first} · {one[0].title}", f"{second} · {two[0].title}"
+
+
+def _aspect(workspace: Workspace, choice: MapChoice, subject: str, kind: str) -> str:
+    if kind == "layer":
+        name = layer_and_head(workspace, subject, choice)[0]
+    elif kind == "stage":
+        name = STAGE_NAMES[choice.stage].removeprefix("the ").removeprefix("an ")
+    else:
+        name = f"subject {subject}" if kind == "subject" else choice.title
+    return name[0].upper() + name[1:]
+
+
+def compared(workspace: Workspace, decoded: Decoded, choice: MapChoice, surface: SurfaceMap, other: str) -> str:
+    """A map (`surface`, of `choice`) beside that of the same scan which `other` (a value of `others`) stands for.
+
+    A second map that there is not is bare cortex with the sentence that says why.
+
+    Returns
+    -------
+    str
+        What `viewer.pair_payload` returns.
+    """
+    window, simulated = decoded.window, workspace.simulated
+    second, subject = changed(choice, window.subject, other)
+    titles = aspects(workspace, (choice, window.subject), (second, subject), other.partition(":")[0])
+    mine = viewer.values_payload(surface, titles[0], choice.units, simulated, signed=choice.signed)
+    try:
+        found = workspace.map_of(_window(workspace, subject, window.run, window.index), second)
+        beside = workspace.surface_map(subject, found, titles[1])
+    except MindvizError as error:
+        said = str(error)
+        return viewer.pair_payload(
+            mine, viewer.missing_payload(surface.mesh, titles[1], said[0].upper() + said[1:], simulated)
+        )
+    return viewer.pair_payload(
+        mine, viewer.values_payload(beside, titles[1], second.units, simulated, signed=second.signed)
+    )
+
+
+def _window(workspace: Workspace, subject: str, run: str, index: int) -> Window:
+    if run not in workspace.runs(subject) or index >= workspace.count(subject, run):
+        raise MindvizError(f"subject {subject} has no scan {index} of {run}")
+    return workspace.dataset.window(subject, run, index)
+
+
+def patches(workspace: Workspace, subject: str) -> str:
+    """The encoder's patches of a subject for the viewer (`viewer.patches_payload`)."""
+    vertices = workspace.dataset.run(subject, workspace.runs(subject)[0]).vertices
+    return viewer.patches_payload(vertices, np.asarray(workspace.patches(subject)), workspace.dataset.mesh)
