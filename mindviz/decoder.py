@@ -162,7 +162,8 @@ class Decoder:
                 denoiser = guided(self.unet.painting(sketch), condition, unwanted, settings.guidance_scale)
                 if sketch is not None and settings.sketch_fidelity:
                     hold = partial(self.unet.sketch.held, drawn=sketch, fidelity=settings.sketch_fidelity)
-                    denoiser = steered(denoiser, scheduler.alphas_cumprod, scheduler.config.prediction_type, hold)
+                    shares = getattr(scheduler, "alphas_cumprod", None)
+                    denoiser = steered(denoiser, shares, scheduler.config.get("prediction_type", ""), hold)
                 latents = sample(denoiser, scheduler, latents, settings.num_inference_steps, callback, noise)
             with _timed(timings, "vae"):
                 pixels = self.codec.decode(latents)[0]

@@ -128,7 +128,7 @@ class Explainer:
         self.stage = decoder.info.stage if stage == "full" else stage
         self.encoder: FMRIEncoder = decoder.encoder(subject, stage)
         self.baseline = self._tensor(data.negative)
-        self._runs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._held: tuple[str, Tensor, Tensor] | None = None  # the last run that was asked for
 
     @property
     def config(self) -> EncoderConfig:
@@ -167,7 +167,7 @@ class Explainer:
         ----------
         position : one scan of the window, from 0; -1 is the sum over them (attention and patterns: the mean).
         by : the parcels that ``"lesion_area"`` takes out one by one, each in both hemispheres at once where it lies in
-            both; None for the areas of HCP-MMP, hemispheres apart. A voxel of no parcel is not tried: it moves nothing.
+            both; None for the areas of HCP-MMP, hemispheres apart. A voxel of no parcel is not tried: it is NaN.
 
         Raises
         ------
@@ -180,7 +180,9 @@ class Explainer:
             self._checked(method, layer, head, position)
             groups = self.patches() if method == "lesion_patch" else self.areas("hcp-mmp" if by is None else by)[0]
             found = lesions(self.encoder, self.tensors(windows), self.baseline, groups, progress=progress or silent)
-            return np.nan_to_num(groups_to_voxels(found, groups))
+            values = groups_to_voxels(found, groups)
+            # what the encoder leaves out moves nothing; what lies in no parcel of theirs was not tried
+            return np.nan_to_num(values) if by is None else values
         self._checked(method, layer, head, position)
         parts = self.by_scan(windows, method, layer, head, progress)
         if method == "integrated_gradients":
@@ -223,7 +225,8 @@ class Explainer:
         """The control's map (V,), the mean over the windows.
 
         ``"untrained"``: of an encoder of random weights. ``"shuffled"``: of `shuffled_scans` (`seed`); a method that
-        looks at the whole run has all of it shuffled. ``"uniform"``: the mean of the map everywhere.
+        looks at the whole run has all of it shuffled. ``"uniform"``: the mean of the map everywhere. NaN where the map
+        itself has no value.
         """
         if kind not in CONTROLS:
             raise MindvizError(f"a control needs to be one of {', '.join(CONTROLS)}, found {kind!r}")
@@ -231,8 +234,8 @@ class Explainer:
             raise MindvizError("an activation pattern has no control here: it is of the training scans, not of these")
         asked = (method, layer, head, progress, position, by)
         if kind == "uniform":
-            mean: np.ndarray = self.maps(windows, *asked).mean(dtype=np.float64)
-            return np.full(len(self.data.vertices), mean, dtype=np.float32)
+            own = self.maps(windows, *asked).mean(axis=0)
+            return np.where(np.isnan(own), own, np.nanmean(own, dtype=np.float64).astype(np.float32))
         if kind == "untrained":
             other = Explainer(self.decoder, self.subject, "untrained", self.scans)
             return other.maps(windows, *asked).mean(axis=0)
@@ -295,13 +298,16 @@ class Explainer:
 
     # ------------------------------------------------------------------ inside
     def tensors(self, windows: Sequence[Window]) -> Tensor:
-        """Normalised windows (N, T, V), where the models are."""
+        """Normalised windows (N, T, V), where the models are; refused for another subject, NaN or infinity."""
         if not windows:
             raise MindvizError("expected at least one window, found none")
         wrong = [w.subject for w in windows if w.subject != self.subject]
         if wrong:
             raise MindvizError(f"expected windows of subject {self.subject}, found one of subject {wrong[0]}")
-        return self._tensor(np.stack([self.decoder.normalise(w.bold, w.subject, w.deviation) for w in windows]))
+        found = self._tensor(np.stack([self.decoder.normalise(w.bold, w.subject, w.deviation) for w in windows]))
+        if not bool(torch.isfinite(found).all()):  # so small a deviation that what it divides overflows float32
+            raise MindvizError(f"scans of subject {self.subject}: expected finite values, found others once normalised")
+        return found
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.decoder.device)
@@ -321,13 +327,13 @@ class Explainer:
     def _run(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
         """All scans of the run of these windows, normalised (N, T, V), and their `principal_directions` (K, D)."""
         scans, run = self._of_run(windows), windows[0].run
-        if run not in self._runs:
+        held = self._held
+        if held is None or held[0] != run:
             bold = self.tensors(scans)
-            self._runs[run] = (
-                bold,
-                principal_directions(self.encoder, bold, max(1, min(COMPONENTS, len(bold) // 4)), BATCH),
-            )
-        return self._runs[run]
+            components = max(1, min(COMPONENTS, len(bold) // 4))
+            held = (run, bold, principal_directions(self.encoder, bold, components, BATCH))
+            self._held = held
+        return held[1:]
 
     def _checked(self, method: str, layer: int, head: int, position: int = -1) -> str:
         if method not in METHODS:

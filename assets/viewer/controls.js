@@ -45,7 +45,8 @@ export function buildControls(element, { surfaces, presets, parcellations, heigh
   const canvas = make("canvas", "mv-canvas", { tabindex: "0", role: "img", "aria-label": "Cortex" });
   const panes = [buildPane(), buildPane()];
   const tooltip = make("div", "mv-tooltip", { hidden: "", "aria-hidden": "true" });
-  const stage = make("div", "mv-stage", { style: `--mv-height:${height}px` }, [canvas, panes[0].node, tooltip]);
+  const busy = buildBusy();
+  const stage = make("div", "mv-stage", { style: `--mv-height:${height}px` }, [canvas, panes[0].node, tooltip, busy.node]);
   const help = `${picks ? `${HELP} ${HELP_PICK}` : HELP} ${credit}`;
   const display = buildDisplay(parcellations, on);
   const foot = buildFoot(panes[0].scale, [about(help), display.node], on);
@@ -67,7 +68,28 @@ export function buildControls(element, { surfaces, presets, parcellations, heigh
       panes[1].scale.node.remove();
     }
   };
-  return { root, title, badge, surface, view, canvas, panes, message: panes[0].message, tooltip, stage, foot, display, summary, compare };
+  return { root, title, badge, surface, view, canvas, panes, message: panes[0].message, tooltip, stage, foot, display, summary, compare, busy };
+}
+
+/** What is being computed, with the seconds it has taken; shown once it takes a moment. */
+function buildBusy() {
+  const what = make("span", "mv-busy-what", { role: "status" }), clock = make("output", "", { "aria-hidden": "true" });
+  const node = make("div", "mv-busy", { hidden: "" }, [make("i", "mv-spinner"), what, clock]);
+  let ticking = 0;
+  const say = (text) => {
+    clearInterval(ticking);
+    node.hidden = true;
+    what.textContent = clock.textContent = "";
+    if (!text) return;
+    const began = performance.now();
+    ticking = setInterval(() => {
+      const seconds = (performance.now() - began) / 1000;
+      if (node.hidden) what.textContent = what.title = text;
+      node.hidden = false;
+      clock.textContent = `${Math.floor(seconds)} s`;
+    }, 250);
+  };
+  return { node, say };
 }
 
 /** What stands over one map, in coordinates of its part of the canvas, and its colour bar. */

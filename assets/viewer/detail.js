@@ -7,6 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const NAME = 12, HEIGHT = 40, LEFT = 36, RIGHT = 6, TOP = 4; // of one plot, in pixels: its name stands above it
 const DRIVERS = 10; // between the name of the second plot and the plot: which clips drive it
 const AXIS = 26; // below the last one: times and their name
+const LETTER = 5.3; // the mean width of a letter of an axis' name, in pixels
 const FEW = 60; // so many known values are drawn as dots too: a line needs neighbours
 
 function draw(tag, attributes, children = []) {
@@ -60,7 +61,7 @@ export function buildDetail(close, choose) {
       node.hidden = false;
       node.removeAttribute("aria-busy");
       told = content.message ? null : content;
-      title.textContent = content.title ?? "";
+      title.textContent = title.title = content.title ?? "";
       keys.replaceChildren(...(told ? legend(told) : []));
       if (content.message) say(content.message);
       else render();
@@ -89,7 +90,7 @@ function plotBoth(told, width) {
     draw("rect", { class: className, x: x(from * tr), width: Math.max(x(to * tr) - x(from * tr), 2), y: 0, height: HEIGHT });
   const row = (course, at, above, marks, className) => {
     const parts = courseParts(course, tr, x, className);
-    const name = draw("text", { x: 0, y: rows[at] - above - 3, class: "mv-axis-name", text: `${course.name} (${course.units})` });
+    const name = draw("text", { x: 0, y: rows[at] - above - 3, class: "mv-axis-name", text: fitted(course, width) });
     return [name, draw("g", { transform: `translate(0 ${rows[at]})` }, [...marks, ...parts])];
   };
   const clips = told.clips.map((clip, i) => driver(clip, i, x, tr, lag, size));
@@ -100,6 +101,13 @@ function plotBoth(told, width) {
     ...timeAxis(end, x, second + HEIGHT, width),
   ];
   return draw("svg", { class: "mv-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": sentence(told) }, children);
+}
+
+/** Name and units of a course as far as they fit above its plot. */
+function fitted({ name, units }, width) {
+  const most = Math.floor(width / LETTER), whole = `${name} (${units})`;
+  if (whole.length <= most) return whole;
+  return name.length <= most ? name : `${name.slice(0, most - 1)}…`;
 }
 
 function courseParts({ values }, tr, x, className) {
@@ -163,7 +171,7 @@ function legend({ scan }) {
   return [of("mv-now", `scan ${scan}`), of("mv-window", "its volumes")];
 }
 
-const note = ({ map }) => (map.note ? [make("p", "mv-note", { role: "status", text: map.note })] : []);
+const note = ({ map }) => (map.note ? [make("p", "mv-note", { role: "status", text: map.note, title: map.note })] : []);
 
 // ------------------------------------------------------------------------------------------ the clips
 

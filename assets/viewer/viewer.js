@@ -243,6 +243,8 @@ class Viewer {
     this.detail.show(told);
   }
 
+  setBusy(text) { this.page.busy.say(text || ""); } // what is being computed; "" for nothing
+
   /** Close what is told of a place. */
   close() {
     if (!this.picked) return;
@@ -355,7 +357,8 @@ class Viewer {
   /** The name of an area, which a click or the keyboard asks for. */
   #areaButton(area, text) {
     const button = make("button", "mv-area", { type: "button", text, title: "Tell of the strongest place of this area" });
-    button.addEventListener("click", () => this.pick(area.side, area.vertex));
+    const focus = () => this.page.canvas.focus({ preventScroll: true }); // this list may be hidden now; Escape still closes
+    button.addEventListener("click", () => (focus(), this.pick(area.side, area.vertex)));
     return button;
   }
 

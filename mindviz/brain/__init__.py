@@ -7,7 +7,7 @@ from mindviz.brain.attribution import (
     patches_to_voxels,
     window_attention_received,
 )
-from mindviz.brain.gifti import load_gifti, load_surface_map, write_gifti
+from mindviz.brain.gifti import write_gifti
 from mindviz.brain.made_elsewhere import load_map, load_parcellation
 from mindviz.brain.meshes import MESHES, Mesh, Surface, cortex_index, num_vertices, sulcal_depth, surface
 from mindviz.brain.parcellations import PARCELLATIONS, Parcellation
@@ -24,10 +24,8 @@ __all__ = [
     "attention_rollout",
     "cortex_index",
     "from_cortex",
-    "load_gifti",
     "load_map",
     "load_parcellation",
-    "load_surface_map",
     "num_vertices",
     "patch_sources",
     "patches_to_voxels",

@@ -9,14 +9,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from mindviz.types import MindvizError
 
 MAX_BYTES = 64 * 2**20
-NOTHING = 0
-"""The stored value of a vertex without a label."""
 
 
 @dataclass(frozen=True)
@@ -100,5 +99,5 @@ class _Reader:
         self.place += length
         return self.content[self.place - length : self.place]
 
-    def refuse(self, found: str) -> None:
+    def refuse(self, found: str) -> NoReturn:
         raise MindvizError(f"{self.path}: expected a FreeSurfer annotation, found {found}")

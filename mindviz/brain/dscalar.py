@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from xml.parsers import expat
 
@@ -48,40 +50,9 @@ def write_dscalar(surface_map: SurfaceMap, path: Path | str) -> Path:
 
 
 def load_dscalar(path: Path | str, row: int = 0) -> SurfaceMap:
-    """Read a row of a ``*.dscalar.nii``; vertices that it leaves out are NaN. Errors as `load_dlabel`."""
+    """Read a row of a ``*.dscalar.nii``; vertices that it leaves out are NaN. Errors as `read_row`."""
     values, names, _ = read_row(path, "ScalarAxis", row)
     return from_cortex(values, MESH, names)
-
-
-def load_dlabel(path: Path | str, row: int = 0) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """Read a row of a ``*.dlabel.nii``.
-
-    Returns
-    -------
-    labels : ndarray, shape (59412,), int64
-        Keys as in the file; 0, no label, for vertices that it leaves out.
-    names : tuple of str, by key; ``""`` for 0 and for a key that the table lacks.
-    colors : ndarray, shape (len(names), 3), float32, 0..1.
-
-    Raises
-    ------
-    MindvizError
-        Missing, unreadable, of another kind, of another mesh, or without such a row.
-    """
-    values, _, table = read_row(path, "LabelAxis", row)
-    values = np.nan_to_num(values)
-    labels = values.astype(np.int64)
-    if (labels != values).any():
-        raise MindvizError(f"{path}: expected whole numbers as label keys, found {values[labels != values][0]:g}")
-    keys = [*table, int(labels.min(initial=0)), int(labels.max(initial=0))]
-    size = max(keys) + 1
-    if min(keys) < 0 or size > meshes.num_vertices(MESH):
-        raise MindvizError(f"{path}: expected label keys from 0, found {min(keys)} to {max(keys)}")
-    colors = np.full((size, 3), 0.5, dtype=np.float32)
-    names = [""] * size
-    for key, (name, rgba) in table.items():
-        names[key], colors[key] = ("" if key == 0 else name), rgba[:3]
-    return labels, tuple(names), colors
 
 
 def read_row(
@@ -89,37 +60,60 @@ def read_row(
 ) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
     """Values by cortical index (59412,), NaN where the file has none; the row's name; its label table.
 
-    `kind` is ``"ScalarAxis"`` or ``"LabelAxis"``, which alone has a table. Errors as `load_dlabel`.
-    """
-    import nibabel as nib
+    `kind` is ``"ScalarAxis"`` or ``"LabelAxis"``, which alone has a table.
 
+    Raises
+    ------
+    MindvizError
+        Missing, packed, unreadable, of another kind, of another mesh, or without such a row.
+    """
     path = Path(path)
     if not path.is_file():
         raise MindvizError(f"{path}: expected a CIFTI file, found nothing")
+    if path.suffix.lower() != ".nii":  # what is packed could unpack to any size
+        raise MindvizError(f"{path}: expected a CIFTI file that ends in .nii, found {path.suffix or 'no ending'}")
     try:
-        image = nib.load(path)
-        if not isinstance(image, nib.Cifti2Image):
-            raise MindvizError(f"{path}: expected a CIFTI file, found {type(image).__name__}")
-        rows, models = image.header.get_axis(0), image.header.get_axis(1)
-        if type(rows).__name__ != kind or not isinstance(models, nib.cifti2.BrainModelAxis):
-            raise MindvizError(
-                f"{path}: expected a {kind} and brain models, found {type(rows).__name__} and {type(models).__name__}"
-            )
-        if not 0 <= row < len(rows):
-            raise MindvizError(f"{path}: expected a row from 0 to {len(rows) - 1}, found {row}")
-        stored = np.asarray(image.dataobj[row], dtype=np.float32).ravel()
-    except (
+        return _read(path, kind, row)
+    except MindvizError:
+        raise
+    except _unreadable() as error:
+        raise MindvizError(f"{path}: expected a CIFTI file, found what does not read ({error})") from error
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What nibabel raises where header, XML and data contradict each other."""
+    import nibabel as nib
+
+    own = (
         nib.filebasedimages.ImageFileError,
         nib.spatialimages.HeaderDataError,
         nib.cifti2.Cifti2HeaderError,
         expat.ExpatError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
-        if isinstance(error, MindvizError):
-            raise
-        raise MindvizError(f"{path}: expected a CIFTI file, found what does not read ({error})") from error
+        zlib.error,
+        struct.error,
+    )
+    return (
+        *own, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError
+    )  # fmt: skip
+
+
+def _read(path: Path, kind: str, row: int) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
+    """As `read_row`, but raises what nibabel raises."""
+    import nibabel as nib
+
+    image = nib.load(path)
+    if not isinstance(image, nib.Cifti2Image):
+        raise MindvizError(f"{path}: expected a CIFTI file, found {type(image).__name__}")
+    rows, models = image.header.get_axis(0), image.header.get_axis(1)
+    if type(rows).__name__ != kind or not isinstance(models, nib.cifti2.BrainModelAxis):
+        raise MindvizError(
+            f"{path}: expected a {kind} and brain models, found {type(rows).__name__} and {type(models).__name__}"
+        )
+    if not 0 <= row < len(rows):
+        raise MindvizError(f"{path}: expected a row from 0 to {len(rows) - 1}, found {row}")
+    if image.shape != (len(rows), len(models)):  # a header may claim any size
+        raise MindvizError(f"{path}: expected values of shape {(len(rows), len(models))}, found {image.shape}")
+    stored = np.asarray(image.dataobj[row], dtype=np.float32).ravel()
     table = rows.label[row] if kind == "LabelAxis" else {}
     return _by_cortex(path, models, stored), str(rows.name[row]), table
 

@@ -13,12 +13,11 @@ import gzip
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from xml.parsers import expat
 
 import numpy as np
 
-from mindviz.brain import meshes
 from mindviz.brain.projection import check_surface_map
 from mindviz.types import MindvizError, SurfaceMap
 
@@ -30,6 +29,17 @@ _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
 # nibabel and Connectome Workbench name this document type in every file; expat does not fetch it. Any other is refused.
 _GIFTI_DTD = "http://www.nitrc.org/frs/download.php/"
 _STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
+# what nibabel raises where attributes and data contradict each other; it asserts, too
+_UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    expat.ExpatError,
+    zlib.error,
+)
 
 
 def write_gifti(
@@ -88,49 +98,11 @@ def read_gifti(path: Path | str) -> GiftiImage:
     content = check_gifti(path)
     try:
         image = GiftiImage.from_bytes(content)
-    except (ValueError, KeyError, TypeError, AttributeError, expat.ExpatError, zlib.error) as error:
+    except _UNREADABLE as error:
         raise MindvizError(f"{path}: expected a GIFTI file, found one that cannot be read ({error})") from error
     if not image.darrays or any(array.data is None for array in image.darrays):
         raise MindvizError(f"{path}: expected a GIFTI file with data, found none in it")
     return image
-
-
-def load_gifti(path: Path | str) -> np.ndarray:
-    """Read the first data array of a GIFTI file.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-
-    Raises
-    ------
-    MindvizError
-        As `read_gifti`; and if it holds anything but one value per vertex.
-    """
-    image = read_gifti(path)
-    values = np.squeeze(np.asarray(image.darrays[0].data))
-    if values.ndim != 1:
-        raise MindvizError(f"{path}: expected one value per vertex, found an array of shape {values.shape}")
-    return values.astype(np.float32)
-
-
-def load_surface_map(left: Path | str, right: Path | str, label: str = "") -> SurfaceMap:
-    """Read a map from its two GIFTI files; the mesh follows from the number of vertices.
-
-    Raises
-    ------
-    MindvizError
-        See `load_gifti`; and if the number of vertices is that of no known mesh or differs between the hemispheres.
-    """
-    values = load_gifti(left), load_gifti(right)
-    sizes = {meshes.hemisphere_vertices(mesh): mesh for mesh in meshes.MESHES}
-    for path, side in zip((left, right), values, strict=True):
-        if side.size not in sizes:
-            known = ", ".join(f"{size} ({mesh})" for size, mesh in sizes.items())
-            raise MindvizError(f"{path}: expected a map of {known} vertices, found {side.size}")
-    if values[0].size != values[1].size:
-        raise MindvizError(f"{right}: expected {values[0].size} vertices like {left}, found {values[1].size}")
-    return SurfaceMap(*values, sizes[values[0].size], label)
 
 
 def check_gifti(path: Path | str) -> bytes:
@@ -174,7 +146,7 @@ class _Check:
         parser.CharacterDataHandler = self.characters
         parser.Parse(content, True)
 
-    def refuse(self, found: str) -> None:
+    def refuse(self, found: str) -> NoReturn:
         raise MindvizError(f"{self.path}: expected a GIFTI file that holds its own data, found {found}")
 
     def doctype(self, name: str, system: str | None, public: str | None, internal: bool) -> None:

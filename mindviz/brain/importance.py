@@ -234,15 +234,27 @@ def activation_patterns(windows: Tensor, embeddings: Tensor, components: int = 4
             f"{len(embeddings)} embeddings and {components} components"
         )
     mean, kept, values, directions = _principal(embeddings, components)
-    centred = windows.double() - windows.double().mean(dim=0)
-    deviation = centred.std(dim=0, correction=0)
-    scaled = centred / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-    weights = torch.einsum("nk,ntv->ktv", kept, scaled) / count**0.5  # codes of deviation 1: kept * sqrt(N)
-    unexplained = 1 - weights.square().sum(dim=0)
-    explained = 1 - unexplained * (count - 1) / (count - kept.shape[1] - 1)
-    explained = torch.where(deviation > 0, explained.clamp_min(0), torch.zeros_like(explained))
+    weights, explained = _regressed(*_standardised(windows), kept)
     unit = directions / values[:, None] * count**0.5
     return Patterns(mean.float(), unit.float(), weights.float(), _numpy(explained))
+
+
+def _standardised(windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows (N, T, V) in double, each voxel less its mean and by its deviation; and whether it varies, (T, V)."""
+    centred = windows.double()
+    centred = centred - centred.mean(dim=0)
+    deviation = centred.std(dim=0, correction=0)
+    varies = deviation > 0
+    return centred / torch.where(varies, deviation, torch.ones_like(deviation)), varies
+
+
+def _regressed(scaled: Tensor, varies: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (K, T, V) of `_standardised` windows on scores (N, K) of unit length; the share that these explain."""
+    count, components = kept.shape
+    weights = torch.einsum("nk,ntv->ktv", kept, scaled) / count**0.5  # codes of deviation 1: kept * sqrt(N)
+    unexplained = 1 - weights.square().sum(dim=0)
+    explained = 1 - unexplained * (count - 1) / (count - components - 1)
+    return weights, torch.where(varies, explained.clamp_min(0), torch.zeros_like(explained))
 
 
 def _principal(embeddings: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -300,7 +312,9 @@ def gradient_patterns(
         `Patterns.explained`.
     """
     total, count = len(windows) * len(directions), len(directions)
-    centred = (scans - scans.mean(dim=0)).flatten(1)
+    if not 1 <= count < len(scans) - 1:
+        raise MindvizError(f"expected more scans than directions, found {len(scans)} scans and {count} directions")
+    centred, standardised = (scans - scans.mean(dim=0)).flatten(1), _standardised(scans)
     found = []
     for number, window in enumerate(windows):
         gradients = []
@@ -311,7 +325,9 @@ def gradient_patterns(
             with torch.enable_grad():
                 score = (embed(points).flatten(1) * part).sum()
             gradients.append(torch.autograd.grad(score, points)[0].flatten(1))
-        found.append(activation_patterns(scans, centred @ torch.cat(gradients).T, count).explained)
+        with torch.no_grad():
+            kept = _principal(centred @ torch.cat(gradients).T, count)[1]
+            found.append(_numpy(_regressed(*standardised, kept)[1]))
     progress(total, total)
     return np.stack(found)
 

@@ -6,9 +6,10 @@ and FreeSurfer keep the hemispheres in two files, which are read together; of on
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,26 @@ from mindviz.types import MindvizError, SurfaceMap
 
 MAPS = (".func.gii", ".shape.gii", ".dscalar.nii")
 PARCELLATIONS = (".label.gii", ".annot", ".dlabel.nii")
-NO_PARCEL = ("", "???", "unknown", "medial_wall", "medial wall", "background+freesurfer_defined_medial_wall")
-"""Names, in small letters, of what is no parcel."""
+NO_PARCEL = (
+    "",
+    "unknown",
+    "unassigned",
+    "none",
+    "medial_wall",
+    "medial wall",
+    "medialwall",
+    "background+freesurfer_defined_medial_wall",
+)
+"""Names, in small letters, of what is no parcel; nor is one that ends in `UNNAMED`."""
+UNNAMED = "???"
 _SIDES = ("left", "right")
 _STRUCTURES = {"cortexleft": "left", "cortexright": "right"}
 _IN_NAME = {
     "left": re.compile(r"(^|[._-])(hemi-l|lh|l|left)([._-]|$)", re.IGNORECASE),
     "right": re.compile(r"(^|[._-])(hemi-r|rh|r|right)([._-]|$)", re.IGNORECASE),
 }
-_MOST = np.iinfo(np.int16).max
+_MOST = int(np.iinfo(np.int16).max)
+_GREY = (0.5, 0.5, 0.5)
 
 Table = dict[int, tuple[str, tuple[float, ...]]]
 
@@ -75,13 +87,19 @@ def load_map(*paths: Path | str, row: int = 0) -> SurfaceMap:
 def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
     """Read a parcellation from a ``.dlabel.nii``, or from one or two files of its hemispheres, in any order.
 
-    Labels of one name in both hemispheres' files are one parcel. Label 0 of GIFTI and CIFTI is none, nor is a label
-    called as in `NO_PARCEL`. Labels that no vertex has are left out; a label that the table lacks is called by its key.
+    Labels of one name in both hemispheres' files are one parcel. A label below 1 is none (a colour, which a label of
+    FreeSurfer is, never is), nor is one called as in `NO_PARCEL`. Labels that no vertex has are left out; a label that
+    the table lacks is called by its key.
+
+    Returns
+    -------
+    Parcellation
+        Called as the files, of which its `files` tell name and SHA-256.
 
     Raises
     ------
     MindvizError
-        As `load_map`; and for labels that are not whole numbers, or fewer than two parcels.
+        As `load_map`; and for labels that are not whole numbers, or fewer than two parcels, or more than int16 numbers.
     """
     files, ending = _of_kind(paths, PARCELLATIONS, MAPS)
     if ending == ".dlabel.nii":
@@ -95,7 +113,13 @@ def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
             (half.path if half else files[0], _cortex(half, mesh, i, 0), half.table if half else {})
             for i, half in enumerate(sides)
         ]
-    return _parcellation(files[0].name, mesh, parts)
+    told = tuple((path.name, _sha256(path)) for path in files)
+    return replace(_parcellation(" + ".join(path.name for path in files), mesh, parts), files=told)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_kind(paths: Sequence[Path | str], known: Sequence[str], other: Sequence[str]) -> tuple[list[Path], str]:
@@ -106,11 +130,13 @@ def _of_kind(paths: Sequence[Path | str], known: Sequence[str], other: Sequence[
         raise MindvizError(f"{said}, found none")
     endings = []
     for path in files:
-        name = path.name.lower().removesuffix(".gz")
+        name = path.name.lower()
+        name = name.removesuffix(".gz") if name.endswith(".gii.gz") else name  # unpacked up to a limit (`check_gifti`)
         ending = next((e for e in (*known, *other) if name.endswith(e)), "")
         if ending not in known:
             kind = "a map" if ending in MAPS else "a parcellation" if ending in PARCELLATIONS else "another"
-            raise MindvizError(f"{path}: {said}, found {kind}")
+            packed = name.endswith(tuple(f"{e}.gz" for e in known))
+            raise MindvizError(f"{path}: {said}, found {'a packed one: unpack it first' if packed else kind}")
         endings.append(ending)
     most = 1 if endings[0].endswith(".nii") else 2
     if len(set(endings)) > 1 or len(files) > most:
@@ -134,7 +160,7 @@ def _gifti(path: Path, row: int, labels: bool = False) -> _Half:
     if labels:
         rgba = {label.key: label.rgba for label in image.labeltable.labels}
         names = image.labeltable.get_labels_as_dict()
-        table = {int(k): (str(name or ""), tuple(c or 0.0 for c in rgba[k][:3])) for k, name in names.items() if k != 0}
+        table = {int(k): (str(name or ""), tuple(c or 0.0 for c in rgba[k][:3])) for k, name in names.items() if k > 0}
     said = image.meta.get("AnatomicalStructurePrimary") or array.meta.get("AnatomicalStructurePrimary") or ""
     side = _STRUCTURES.get(said.lower(), "") or _side_of_name(path)
     return _Half(path, side, values, str(array.meta.get("Name") or path.name), table)
@@ -183,29 +209,37 @@ def _cortex(half: _Half | None, mesh: str, side: int, nothing: float) -> np.ndar
 # ---------------------------------------------------------------------- parcels
 def _parcellation(name: str, mesh: str, parts: Sequence[tuple[Path, np.ndarray, Table]]) -> Parcellation:
     """Number the labels of all parts, whose values lie one after another by cortical index."""
-    names, colors, labels = [""], [(0.5, 0.5, 0.5)], []
+    places, colors, labels = {"": 0}, [_GREY], []
     for path, values, table in parts:
-        if not np.isfinite(values).all() or (values != np.round(values)).any():
+        if not (np.abs(values) < 2**32).all() or (values != np.round(values)).any():  # NaN is refused, too
             raise MindvizError(f"{path}: expected whole numbers as labels, found others")
-        keys = values.astype(np.int64)
-        numbers, taken = {0: 0}, set()
-        for key in np.unique(keys[keys != 0]).tolist():
-            called, color = table.get(key, (f"label {key}", (0.5, 0.5, 0.5)))
-            if called.lower() in NO_PARCEL and key in table:
-                numbers[key] = 0
+        held, place = np.unique(values.clip(min=0).astype(np.int64), return_inverse=True)
+        if held.size > _MOST:
+            raise MindvizError(f"{path}: expected at most {_MOST:,} labels, found {held.size:,}")
+        numbers, taken = [], set()
+        for key in held.tolist():
+            called, color = table.get(key, (f"label {key}", _GREY))
+            if key == 0 or (key in table and _is_none(called)):
+                numbers.append(0)
                 continue
             called = f"{called} ({key})" if called in taken else called  # two labels of one file are two parcels
             taken.add(called)
-            if called not in names:
-                names.append(called)
+            if called not in places:
+                places[called] = len(places)
                 colors.append((float(color[0]), float(color[1]), float(color[2])))
-            numbers[key] = names.index(called)
-        held, place = np.unique(keys, return_inverse=True)
-        labels.append(np.array([numbers[key] for key in held.tolist()])[place])
+            numbers.append(places[called])
+        labels.append(np.array(numbers)[place])
+    names = tuple(places)
     if not 3 <= len(names) <= _MOST:
         found = {1: "none", 2: f"one ({names[-1]})"}.get(len(names), f"{len(names) - 1:,}")
         raise MindvizError(
             f"{parts[0][0]}: expected a parcellation of at least two parcels (and at most {_MOST:,}), found {found}"
         )
     every = np.concatenate(labels).astype(np.int16)
-    return Parcellation(name, mesh, every, tuple(names), np.array(colors, dtype=np.float32))
+    return Parcellation(name, mesh, every, names, np.array(colors, dtype=np.float32))
+
+
+def _is_none(called: str) -> bool:
+    """Whether a label of this name is no parcel."""
+    plain = called.strip().lower()
+    return plain in NO_PARCEL or plain.endswith(UNNAMED)

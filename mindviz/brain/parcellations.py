@@ -52,6 +52,7 @@ class Parcellation:
     names : tuple of str
         ``names[0]`` is ``""``; then ``"V1"``, ``"MT"``, … or ``"Visual"``, …
     colors : ndarray, shape (len(names), 3), float32, 0..1
+    files : name and SHA-256 of each file that it was read from; none for ours
     """
 
     name: str
@@ -59,6 +60,7 @@ class Parcellation:
     labels: np.ndarray
     names: tuple[str, ...]
     colors: np.ndarray
+    files: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         expected = (meshes.num_vertices(self.mesh),)

@@ -1,4 +1,4 @@
-"""All windows of a run: as they are, and with what ties their voxels together taken away."""
+"""All windows of a run: as they are, and with their voxels exchanged between windows."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ def run_scans(dataset: Dataset, subject: str) -> RunScans:
 def shuffled_scans(windows: Sequence[Window], seed: int = 0) -> list[Window]:
     """Windows in which every voxel has the values of another window, each voxel so many windows further on.
 
-    How far is drawn from 1 to N - 1 for each voxel, so that none keeps its own and hardly two fit each other.
+    How far is drawn from 1 to N - 1 for each voxel, so that none keeps its own. Two voxels still fit each other where
+    they go equally far, by chance one pair in N - 1: the more windows, the less is left of what ties voxels together.
+
+    Raises
+    ------
+    MindvizError
+        For windows of several runs, or fewer than three: of two, all voxels would go to the other one together.
     """
-    if len(windows) < 2:
-        raise MindvizError(f"at least two windows are needed to shuffle their voxels, found {len(windows)}")
+    if len(windows) < 3:
+        raise MindvizError(f"at least three windows are needed to shuffle their voxels, found {len(windows)}")
     runs = {(w.subject, w.run) for w in windows}
     if len(runs) > 1:
         raise MindvizError(f"expected windows of one run to shuffle, found {len(runs)} runs: their scales differ")

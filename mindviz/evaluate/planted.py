@@ -14,12 +14,16 @@ from mindviz.data.whole_runs import run_scans
 from mindviz.evaluate.scene import Scene
 from mindviz.explain import METHODS, Explainer
 from mindviz.metrics.cortex import truth_intervals, truth_score
+from mindviz.types import MindvizError
 
 AIM = 0.9
 """The AUROC that at least one lesion or gradient method is to reach."""
 DEPENDENCE = ("gradient_pattern", "integrated_gradients", "lesion_patch", "lesion_area")
 """Lesion and gradient methods: maps of one scan, through the whole encoder."""
 NO_TRUTH = "no truth is planted in this dataset, so whether the maps of the cortex tell it cannot be checked"
+WITHOUT_INTERVAL = frozenset({"pattern", *(name for name, method in METHODS.items() if method.of_run)})
+"""Methods whose maps of all clips are made of the same scans, those of the run or of training: a bootstrap over the
+shots of some clips would make their intervals too narrow."""
 _BOTH = ("untrained", "full")
 
 
@@ -28,7 +32,8 @@ class Agreement:
     """How a mean map agrees with the truth (`mindviz.metrics.cortex.TruthScore`); None where that cannot be told.
 
     `auroc`: voxels that answer to what is seen against those that do not. `rho`: Spearman's correlation with the noise
-    ceiling within those that answer. Intervals are low and high, 95 %, bootstrap over the shots of the clips.
+    ceiling within those that answer. Intervals are low and high, 95 %, bootstrap over the shots of the clips; methods
+    of `WITHOUT_INTERVAL` have none.
     """
 
     auroc: float | None
@@ -69,10 +74,17 @@ class Planted:
             f"The mean map of {self.clips} clips, evenly spread. AUROC: how often one of the {self.answering} voxels "
             f"that answer to what is seen lies above one of the {self.others} that do not (0.5 is chance). Spearman: "
             "with the noise ceiling, within those that answer. Intervals: 95 %, bootstrap over the shots of these "
-            "clips. Untrained: the same of an encoder of random weights, which knows the covariance of the scans but "
-            f"nothing of the film. {AIM:.2f} is to be reached by a lesion or gradient method: "
+            f"clips{self._without}. Untrained: the same of an encoder of random weights, which knows the covariance of "
+            f"the scans but nothing of the film. {AIM:.2f} is to be reached by a lesion or gradient method: "
             f"{'it is by ' + ', '.join(reached) if reached else 'none does'}."
         )
+
+    @property
+    def _without(self) -> str:
+        """Which methods have no intervals, and why."""
+        names = " and ".join(s.name for s in self.scores if s.method in WITHOUT_INTERVAL)
+        why = "the maps of all clips are made of the same scans and hardly differ, which tells nothing of other films"
+        return f"; none for {names}, where {why}" if names else ""
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
@@ -80,7 +92,17 @@ class Planted:
 
 
 def planted_truth(scene: Scene, seed: int = 0) -> Planted:
-    """Score every method that the checkpoint allows; `seed` is the bootstrap's. Nothing is decoded."""
+    """Score every method that the checkpoint allows; `seed` is the bootstrap's. Nothing is decoded.
+
+    It comes last in a report that took long: what cannot be scored is said in its place (`Planted.missing`).
+    """
+    try:
+        return _scored(scene, seed)
+    except MindvizError as error:
+        return Planted(missing=str(error).rstrip("."))
+
+
+def _scored(scene: Scene, seed: int) -> Planted:
     truth = scene.dataset.truth(scene.subject)
     if truth is None:
         return Planted(missing=NO_TRUTH)
@@ -127,7 +149,7 @@ def _agreement(
     maps = explainer.maps(windows, method, layer)
     shots = scene.trial.shots[chosen]
     score = truth_score(maps.mean(axis=0), answers, ceiling)
-    if len(np.unique(shots)) < 2:
+    if method in WITHOUT_INTERVAL or len(np.unique(shots)) < 2:
         return Agreement(_known(score.auroc), None, _known(score.rho_within), None)
     spread = truth_intervals(maps, answers, ceiling, shots, seed=seed)
     return Agreement(_known(score.auroc), _both(spread.auroc), _known(score.rho_within), _both(spread.rho_within))

@@ -175,15 +175,20 @@ class TruthScore:
 
 
 def truth_score(values: np.ndarray, answers: np.ndarray, ceiling: np.ndarray) -> TruthScore:
-    """Score a map (V,) against the voxels that answer to what is seen (V,), bool, and each one's noise ceiling (V,)."""
+    """Score a map (V,) against the voxels that answer to what is seen (V,), bool, and each one's noise ceiling (V,).
+
+    A voxel for which the map is NaN has no value and is left out.
+    """
     values, answers, ceiling = np.asarray(values, np.float64), np.asarray(answers), np.asarray(ceiling, np.float64)
     if values.ndim != 1 or answers.shape != values.shape or ceiling.shape != values.shape or answers.dtype != bool:
         raise MindvizError(
             f"a map, which voxels answer (bool) and their ceilings must have one shape (V,), found {values.shape}, "
             f"{answers.shape} {answers.dtype} and {ceiling.shape}"
         )
-    if not (np.isfinite(values).all() and np.isfinite(ceiling).all()):
-        raise MindvizError("a map and its truth must be finite, found NaN or infinity")
+    if np.isinf(values).any() or not np.isfinite(ceiling).all():
+        raise MindvizError("a map and its truth must be finite, found infinity, or NaN in the truth")
+    known = ~np.isnan(values)
+    values, answers, ceiling = values[known], answers[known], ceiling[known]
     mixed = answers.any() and not answers.all()
     auroc = float(roc_auc_score(answers, values)) if mixed else float("nan")
     return TruthScore(
@@ -210,11 +215,14 @@ def truth_intervals(
 ) -> TruthIntervals:
     """Percentile intervals of the scores of the mean of maps (N, V), whose shots (N,) are drawn with replacement.
 
-    The voxels and their truth stay: the interval is about other clips, not about other brains.
+    The voxels and their truth stay: the interval is about other clips, not about other brains. Voxels for which a map
+    is NaN are left out.
     """
     if not 0 < level < 1:
         raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
-    drawn = [truth_score(mean, answers, ceiling) for mean in shot_means(maps, shots, num, seed)]
+    known = ~np.isnan(maps).any(axis=0)
+    means = shot_means(maps[:, known], shots, num, seed)
+    drawn = [truth_score(mean, answers[known], ceiling[known]) for mean in means]
     bounds = [(1 - level) / 2, (1 + level) / 2]
 
     def interval(values: list[float]) -> tuple[float, float]:

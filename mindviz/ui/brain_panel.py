@@ -5,18 +5,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from mindviz.brain.made_elsewhere import MAPS, PARCELLATIONS
 from mindviz.explain import METHODS
 from mindviz.types import Decoded, MindvizError
-from mindviz.ui import courses, map_choice, map_export, map_names, viewer, views
+from mindviz.ui import courses, map_choice, map_export, map_names, own_files, viewer, views
+from mindviz.ui.own_files import NOTHING, OwnFiles
 from mindviz.ui.workspace import CONTROL_NAMES, Workspace
 
 _HEIGHT = 240  # where the window is low; the style sheet gives it more where there is more
-_SAVE, _SAVING = "Save this map", "Saving…"
+_SAVE, _SAVING = "Save map", "Saving…"
+_OPEN, _OPEN_TOLD = "Own file…", "Your own map or parcellation"
 # A download button that makes its file when it is pressed hands out the file of the press before. So a plain button
 # makes it, a hidden one holds it, and then this takes it from there.
 _FETCH = """(file) => {
@@ -25,29 +29,41 @@ _FETCH = """(file) => {
   link.download = file.orig_name;
   link.click();
 }"""
+# gradio's buttons have no tooltip
+_TELL = f"""() => {{
+  const told = (id, text) =>
+    document.querySelectorAll(`#${{id}}, #${{id}} button`).forEach((button) => (button.title = text));
+  told("app-own", "{_OPEN_TOLD}, to compare with or to lesion by: {" ".join((*MAPS, *PARCELLATIONS))} "
+    + "(both hemispheres' files together)");
+  told("app-save", "Save this map: GIFTI, CIFTI, CSV, pictures, a page");
+}}"""
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 _LATEST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
 class BrainPanel:
-    """The viewer, the choices above it, the sentence on what the map does not say, and the way to save the map."""
+    """The viewer, the choices above it, the sentence on what the map does not say, and the ways to save the map and to
+    open another."""
 
     view: gr.HTML
     method: gr.Dropdown
     control: gr.Dropdown
     layer: gr.Dropdown
     head: gr.Dropdown
+    position: gr.Dropdown
     other: gr.Dropdown
     caution: gr.HTML
     save: gr.Button
     zipped: gr.DownloadButton
+    upload: gr.UploadButton
     place: gr.State
+    own: gr.State  # `OwnFiles` of this session
 
     @property
     def choices(self) -> list[Any]:
         """What says which map is meant."""
-        return [self.method, self.layer, self.head, self.control]
+        return [self.method, self.layer, self.head, self.control, self.position, self.own]
 
 
 def build(workspace: Workspace) -> BrainPanel:
@@ -56,23 +72,46 @@ def build(workspace: Workspace) -> BrainPanel:
     layers, heads = workspace.layers_and_heads(subject)
     read_out = workspace.has_read_out(subject)
     first = layers - 1 if read_out else -1  # what decodes is what is shown
-    narrow: dict[str, Any] = {"container": False, "min_width": 96}
-    methods = [(METHODS[m].name, m) for m in workspace.methods(subject)]
+    narrow: dict[str, Any] = {"container": False, "min_width": 60}
+    button: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 74}
     controls = [("as it is", ""), *((f"less {name}", control) for control, name in CONTROL_NAMES.items())]
     with gr.Row(elem_classes="app-brain-choices"):
-        method = gr.Dropdown(methods, value="received", label="Map", elem_id="app-method", scale=3, **narrow)
+        named = _methods(workspace, subject, NOTHING)
+        method = gr.Dropdown(named, value="received", label="Map", elem_id="app-method", scale=3, **narrow)
         control = gr.Dropdown(controls, value="", label="Less a control", elem_id="app-control", scale=2, **narrow)
-        save = gr.Button(_SAVE, size="sm", interactive=False, elem_id="app-save", scale=0, min_width=104)
+        upload = gr.UploadButton(_OPEN, file_count="multiple", type="filepath", elem_id="app-own", **button)
+        save = gr.Button(_SAVE, interactive=False, elem_id="app-save", **button)
         zipped = gr.DownloadButton(visible="hidden", elem_id="app-zip")
     with gr.Row(elem_classes="app-brain-choices"):
-        layer = gr.Dropdown(views.layer_choices(layers, read_out), value=first, label="Layer", **narrow)
-        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", **narrow)
+        layer = gr.Dropdown(views.layer_choices(layers, read_out), value=first, label="Layer", scale=5, **narrow)
+        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", scale=5, **narrow)
+        scans = [(name.removesuffix(" of the window"), value) for name, value in _positions(workspace, "received")]
+        position = gr.Dropdown(
+            scans, value=-1, label="Scan of the window", visible=_has_positions(workspace, subject, "received"),
+            elem_id="app-position", scale=6, **narrow,
+        )  # fmt: skip
         beside = map_names.others(workspace, subject, "received")
-        other = gr.Dropdown(beside, value="", label="Compare with", elem_id="app-other", scale=2, **narrow)
+        other = gr.Dropdown(beside, value="", label="Compare with", elem_id="app-other", scale=7, **narrow)
     patches = map_names.patches(workspace, subject)
     view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches)
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False, elem_id="app-caution")
-    return BrainPanel(view, method, control, layer, head, other, caution, save, zipped, gr.State(None))
+    gr.on(None, None, None, None, js=_TELL)
+    states = gr.State(None), gr.State(NOTHING)
+    return BrainPanel(view, method, control, layer, head, position, other, caution, save, zipped, upload, *states)
+
+
+def _methods(workspace: Workspace, subject: str, own: OwnFiles) -> list[tuple[str, str]]:
+    known = workspace.methods(subject)
+    return [*((METHODS[m].name, m) for m in known), *(own.methods() if "lesion_area" in known else [])]
+
+
+def _positions(workspace: Workspace, method: str) -> list[tuple[str, int]]:
+    return map_choice.position_choices(method, workspace.dataset.window_spec.size)
+
+
+def _has_positions(workspace: Workspace, subject: str, method: str) -> bool:
+    """Whether a scan of the window can be chosen: an imported checkpoint has no maps but those of its decoding."""
+    return len(_positions(workspace, method)) > 1 and workspace.decoder.data(subject) is not None
 
 
 def tie(
@@ -83,42 +122,101 @@ def tie(
     `where` are the components that hold subject, run and scan.
     """
 
-    def draw(result: Decoded | None, method: str, layer: int, head: int, control: str, other: str) -> str | None:
-        return _told(lambda: payload(workspace, result, method, layer, head, control, other))
+    def fine_print(method: str, control: str, own: OwnFiles) -> str:
+        choice = own.choice(method, control=control)
+        return views.fine_print(choice.caution(workspace.caution(choice.method)))
 
-    def fine_print(method: str, control: str) -> str:
-        return views.fine_print(map_choice.choose(method, control=control).caution(workspace.caution(method)))
-
-    def other_method(subject: str, method: str, control: str, other: str) -> tuple[Any, ...]:
-        by_layer, whole = METHODS[method].by_layer, method != "pattern"
+    def settled(subject: str, method: str, control: str, other: str, own: OwnFiles) -> tuple[Any, ...]:
+        known = own.choice(method).method
+        whole, by_layer = known != "pattern", gr.update(visible=METHODS[known].by_layer)
         control_now = gr.update(interactive=True) if whole else gr.update(interactive=False, value="")
-        apart, beside = gr.update(visible=by_layer), map_names.others(workspace, subject, method)
-        kept = other if other in {value for _, value in beside} else ""
-        said = fine_print(method, control if whole else "")
-        return apart, apart, control_now, gr.update(choices=beside, value=kept), said
+        by_position = gr.update(visible=_has_positions(workspace, subject, known))
+        said = fine_print(method, control if whole else "", own)
+        return by_layer, by_layer, by_position, control_now, compare(subject, method, other, own), said
 
-    def other_subject(subject: str, method: str, other: str) -> tuple[Any, Any]:
-        beside = map_names.others(workspace, subject, method)
-        kept = other if other in {value for _, value in beside} else ""
-        return gr.update(choices=beside, value=kept), gr.update(patches=map_names.patches(workspace, subject))
+    def compare(subject: str, method: str, other: str, own: OwnFiles) -> Any:
+        beside = map_names.others(workspace, subject, method, own)
+        return gr.update(choices=beside, value=other if other in {value for _, value in beside} else "")
+
+    def other_subject(subject: str, method: str, other: str, own: OwnFiles) -> tuple[Any, Any]:
+        return compare(subject, method, other, own), gr.update(patches=map_names.patches(workspace, subject))
 
     subject = where[0]
-    inputs: list[Any] = [decoded, *panel.choices, panel.other]
-    subject.change(other_subject, [subject, panel.method, panel.other], [panel.other, panel.view], **_QUIET)
-    drawn = [event.then(draw, inputs, panel.view, **_QUIET) for event in events]
-    changed = [panel.layer, panel.head, panel.control, panel.other]
-    drawn += [choice.input(draw, inputs, panel.view, **_LATEST) for choice in changed]
-    panel.control.input(fine_print, [panel.method, panel.control], panel.caution, **_LATEST)
-    drawn.append(
-        panel.method.input(
-            other_method,
-            [subject, panel.method, panel.control, panel.other],
-            [panel.layer, panel.head, panel.control, panel.other, panel.caution],
-            **_LATEST,
-        ).then(draw, inputs, panel.view, **_QUIET)
-    )
+    kinds = [subject, panel.method, panel.control, panel.other, panel.own]
+    apart = [panel.layer, panel.head, panel.position, panel.control, panel.other, panel.caution]
+    about = [subject, panel.method, panel.other, panel.own]
+    subject.change(other_subject, about, [panel.other, panel.view], **_QUIET)
+    panel.control.input(fine_print, [panel.method, panel.control, panel.own], panel.caution, **_LATEST)
+    changed = [panel.layer, panel.head, panel.position, panel.control, panel.other]
+    announced = _announcing(panel, workspace, decoded)
+    chosen = [choice.input(**announced, **_LATEST) for choice in changed]
+    anew = [
+        panel.method.input(settled, kinds, apart, **_LATEST),
+        _tie_opening(panel, workspace, subject).success(settled, kinds, apart, **_QUIET),
+    ]
+    chosen += [event.then(**announced, **_QUIET) for event in [*events, *anew]]
+    drawn = [_draw_after(event, panel, workspace, decoded) for event in chosen]
     _tie_telling(panel, workspace, where, drawn)
     _tie_saving(panel, workspace, decoded, events)
+
+
+def _announcing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict[str, Any]:
+    """The event that says what is going to be computed, if that takes a while."""
+
+    def announce(result: Decoded | None, *chosen: Any) -> Any:
+        *asked, own = chosen
+        method, layer, head, control, position = asked
+        try:
+            choice = own.choice(method, layer, head, control, position)
+        except MindvizError:
+            return gr.skip()  # drawing says it
+        if result is None or (choice.method in courses.CHEAP and choice.control in courses.CHEAP_CONTROLS):
+            return gr.skip()
+        return gr.update(busy=f"Computing: {choice.title}")
+
+    return {"fn": announce, "inputs": [decoded, *panel.choices], "outputs": panel.view}
+
+
+def _draw_after(event: Any, panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> Any:
+    def draw(
+        result: Decoded | None, method: str, layer: int, head: int, control: str, position: int, own: OwnFiles,
+        other: str,
+    ) -> Any:  # fmt: skip
+        asked = (method, layer, head, control, other, position, own)
+        try:
+            return gr.update(value=payload(workspace, result, *asked), busy="")
+        except MindvizError as error:  # beside the queue, gradio tells the page of no error
+            said = viewer.missing_payload(workspace.dataset.mesh, "No map", str(error), workspace.simulated)
+            return gr.update(value=said, busy="")
+
+    inputs: list[Any] = [decoded, *panel.choices, panel.other]
+    drawn = event.then(draw, inputs, panel.view, **_QUIET)
+    drawn.failure(lambda: gr.update(busy=""), None, panel.view, **_QUIET)
+    return drawn
+
+
+def _tie_opening(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
+    """Read what is opened; a map is compared with, by a parcellation is lesioned."""
+
+    def open_files(paths: Sequence[str] | None, own: OwnFiles, subject: str, method: str) -> tuple[Any, ...]:
+        try:
+            held, value = _told(lambda: own_files.opened(own, paths or [], workspace.dataset.mesh))
+            if value in {v for _, v in held.methods()} and "lesion_area" not in workspace.methods(subject):
+                _told(lambda: workspace.explainer(subject))  # says why there are no lesions
+        finally:
+            for path in paths or []:
+                Path(path).unlink(missing_ok=True)  # gradio's copy
+        is_map = value in {v for _, v in held.others()}
+        named = _methods(workspace, subject, held)
+        mine = method if is_map or method == value else value
+        beside = map_names.others(workspace, subject, mine, held)
+        shown = gr.update(choices=beside, value=value) if is_map else gr.update(choices=beside)
+        return held, gr.update(choices=named, value=mine), shown, None
+
+    inputs = [panel.upload, panel.own, subject, panel.method]
+    outputs = [panel.own, panel.method, panel.other, panel.upload]
+    # in the queue: of what is refused beside it, gradio tells the page nothing
+    return panel.upload.upload(open_files, inputs, outputs, show_progress="hidden")
 
 
 def _tie_telling(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
@@ -127,7 +225,7 @@ def _tie_telling(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], 
     def tell_all(place: courses.Place | None, subject: str, run: str, scan: int, *chosen: Any) -> Any:
         """The same once the map is known for the whole run; most often it is."""
         known = courses.courses_of(workspace)
-        choice = map_choice.choose(*chosen)
+        choice = _chosen(*chosen)
         if place is None or not known.lacking(subject, run, choice):
             return gr.skip()
         _told(lambda: known.fill(subject, run, choice, int(scan)))
@@ -151,21 +249,35 @@ def _tie_telling(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], 
 
 
 def _told(job: Any) -> Any:
-    """What `job` returns; bad input is a sentence on the page."""
+    """What `job` returns; bad input is a sentence on the page, which gradio reads as HTML."""
     try:
         return job()
     except MindvizError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: MindvizError) -> gr.Error:
+    return gr.Error(escape(str(error), quote=False), print_exception=False)
+
+
+def _chosen(
+    method: str, layer: int = -1, head: int = -1, control: str = "", position: int = -1, own: OwnFiles = NOTHING
+) -> map_choice.MapChoice:
+    """What `BrainPanel.choices` say."""
+    return own.choice(method, layer, head, control, position)
 
 
 def _tie_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: Sequence[Any]) -> None:
     """Hand the map that is shown out as a zip; the button rests until there is a map, and while one is saved."""
 
-    def zipped(*chosen: Any) -> Iterator[str]:
+    def zipped(
+        result: Decoded | None, method: str, layer: int, head: int, control: str, position: int, own: OwnFiles,
+        other: str,
+    ) -> Iterator[str]:  # fmt: skip
         try:
-            yield from saved(workspace, *chosen)
+            yield from saved(workspace, result, method, layer, head, control, other, position, own)
         except MindvizError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise _refusal(error) from error
 
     def ready(result: Decoded | None) -> Any:
         return gr.update(value=_SAVE, interactive=result is not None)
@@ -181,40 +293,43 @@ def _tie_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, even
 
 
 def saved(
-    workspace: Workspace, decoded: Decoded | None, method: str, layer: int, head: int, control: str, other: str = ""
-) -> Iterator[str]:
+    workspace: Workspace, decoded: Decoded | None, method: str, layer: int, head: int, control: str, other: str = "",
+    position: int = -1, own: OwnFiles = NOTHING,
+) -> Iterator[str]:  # fmt: skip
     """Yield a zip of the map (`map_export.zip_map`), which is there until the next step: gradio copies it meanwhile."""
     if decoded is None:
         raise MindvizError("there is no map yet to save: decode a scan first")
     with tempfile.TemporaryDirectory() as aside:
-        yield str(map_export.zip_map(workspace, decoded, Path(aside), method, layer, head, control, other))
+        asked: tuple[Any, ...] = (method, layer, head, control, other, position, own)
+        yield str(map_export.zip_map(workspace, decoded, Path(aside), *asked))
 
 
 def payload(
     workspace: Workspace, decoded: Decoded | None, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "",
+    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING,
 ) -> str | None:  # fmt: skip
     """One map for the viewer, or two; None, bare cortex, before anything was decoded.
 
     Layer and head (-1: their mean) count for methods that have them; of a map less its `control`, zero is the control.
-    `other` (`map_names.others`) names the map that stands beside it.
+    `other` (`map_names.others`) names the map that stands beside it; `own` is what the person has opened.
     """
     if decoded is None:
         return None
     window = decoded.window
-    attribution = workspace.attribution(decoded, method, layer, head, control)
-    choice = map_choice.choose(method, layer, head, control)
-    courses.courses_of(workspace).remember(window.subject, window.run, window.index, choice, attribution.values)
+    choice = own.choice(method, layer, head, control, position)
+    attribution, by = map_export.attribution(workspace, decoded, choice, own), own.by(choice)
+    courses.courses_of(workspace).remember(window.subject, window.run, window.index, choice, attribution.values, by)
     surface = workspace.surface_map(window.subject, attribution, choice.title)
     if other:
-        return map_names.compared(workspace, decoded, choice, surface, other)
+        return map_names.compared(workspace, decoded, choice, surface, other, own)
     return viewer.values_payload(surface, choice.title, choice.units, workspace.simulated, signed=choice.signed)
 
 
 def detail(
     workspace: Workspace, place: courses.Place, subject: str, run: str, scan: int,
-    method: str = "received", layer: int = -1, head: int = -1, control: str = "",
+    method: str = "received", layer: int = -1, head: int = -1, control: str = "", position: int = -1,
+    own: OwnFiles = NOTHING,
 ) -> str:  # fmt: skip
     """What the viewer tells of a place (`courses.told`), as JSON."""
-    choice = map_choice.choose(method, layer, head, control)
-    return courses.as_json(courses.told(workspace, subject, run, int(scan), choice, place))
+    choice = own.choice(method, layer, head, control, position)
+    return courses.as_json(courses.told(workspace, subject, run, int(scan), choice, place, own.by(choice)))

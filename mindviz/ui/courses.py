@@ -6,18 +6,19 @@ scans when they are first asked for, those of expensive ones are only what the p
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from mindviz.brain import meshes, parcellations
-from mindviz.explain import BATCH, METHODS
+from mindviz.brain import Parcellation, meshes, parcellations
+from mindviz.explain import BATCH
 from mindviz.types import MindvizError
 from mindviz.ui.geometry import PARCELLATION_KEYS
 from mindviz.ui.map_choice import MapChoice
@@ -135,19 +136,24 @@ class Courses:
     """The maps of runs, as far as they are known: one row for each scan, NaN where it is not."""
 
     workspace: Workspace
-    _rows: OrderedDict[tuple[str, str, MapChoice], np.ndarray] = field(default_factory=OrderedDict)
+    _rows: OrderedDict[tuple[str, str, MapChoice, str], np.ndarray] = field(default_factory=OrderedDict)
     _looking_up: threading.Lock = field(default_factory=threading.Lock)
     _computing: threading.Lock = field(default_factory=threading.Lock)  # nothing that is drawn waits for it
 
-    def remember(self, subject: str, run: str, index: int, choice: MapChoice, values: np.ndarray) -> None:
+    def remember(
+        self, subject: str, run: str, index: int, choice: MapChoice, values: np.ndarray, by: Parcellation | None = None
+    ) -> None:
         """Keep a map (V,) that was drawn."""
-        rows = self.known(subject, run, choice)
+        rows = self.known(subject, run, choice, by)
         if index < len(rows):
             rows[index] = values
 
-    def known(self, subject: str, run: str, choice: MapChoice) -> np.ndarray:
-        """The map of each of N scans, (N, V), NaN where not known yet."""
-        key = (subject, run, choice)
+    def known(self, subject: str, run: str, choice: MapChoice, by: Parcellation | None = None) -> np.ndarray:
+        """The map of each of N scans, (N, V), NaN where not known yet.
+
+        `by` are the parcels of `choice`: those of two sessions may have one name.
+        """
+        key = (subject, run, choice, hashlib.sha256(by.labels.tobytes()).hexdigest() if by else "")
         with self._looking_up:
             if key not in self._rows:
                 size = (self.workspace.count(subject, run), len(_vertices(self.workspace, subject)))
@@ -198,7 +204,10 @@ def courses_of(workspace: Workspace) -> Courses:
 
 
 # ------------------------------------------------------------------------------------------ what is told
-def told(workspace: Workspace, subject: str, run: str, scan: int, choice: MapChoice, place: Place) -> dict[str, Any]:
+def told(
+    workspace: Workspace, subject: str, run: str, scan: int, choice: MapChoice, place: Place,
+    by: Parcellation | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What the viewer tells of a place, as JSON: two courses, the scan that is shown, the clips that drive it most.
 
     It computes no map (`Courses.fill` does). A place without a voxel answers with ``message`` alone.
@@ -207,7 +216,7 @@ def told(workspace: Workspace, subject: str, run: str, scan: int, choice: MapCho
         where = region(workspace, subject, place)
     except _NoVoxel as error:
         return {"message": str(error), "side": place.side, "vertex": place.vertex}
-    values = courses_of(workspace).known(subject, run, choice)[:, where.columns].mean(axis=1)
+    values = _mean(courses_of(workspace).known(subject, run, choice, by)[:, where.columns])
     bold = workspace.dataset.run(subject, run).bold[:, where.columns].mean(axis=1)
     spec, clips = workspace.dataset.window_spec, driving_clips(workspace, subject, run, where.columns)
     at, note = [index for index, _ in clips], _note(values, choice, computable(workspace, subject, choice))
@@ -249,6 +258,14 @@ def driving_clips(workspace: Workspace, subject: str, run: str, columns: np.ndar
     return [(index, float(means[index])) for index in chosen]
 
 
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """The mean of each row over the voxels that have a value: a lesion by parcels has none outside of them."""
+    held = np.isfinite(rows)
+    count = held.sum(axis=1)
+    total = np.where(held, rows, 0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def _plain(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]
 
@@ -262,5 +279,5 @@ def _note(values: np.ndarray, choice: MapChoice, cheap: bool) -> str:
         return ""
     if cheap:
         return f"Known for {known} of {count} scans so far; more are being computed."
-    name = METHODS[choice.method].name + (" less this control" if choice.control else "")
+    name = replace(choice, control="", position=-1).title + (" less this control" if choice.control else "")
     return f"{name} takes long: known only for the {known} of {count} scans drawn so far."

@@ -10,6 +10,7 @@ import gradio as gr
 from mindviz.types import MindvizError
 from mindviz.ui import decode_tab, views
 from mindviz.ui.components import static
+from mindviz.ui.own_files import MAX_BYTES
 from mindviz.ui.workspace import Workspace
 
 
@@ -55,6 +56,7 @@ def launch_page(page: gr.Blocks, host: str | None, port: int | None, open_browse
             quiet=True,
             theme=theme(),
             css=static("style.css"),
+            max_file_size=MAX_BYTES,
             footer_links=[],
             show_error=False,
             ssr_mode=False,

@@ -89,12 +89,14 @@ def choose(
     Raises
     ------
     MindvizError
-        For an unknown method, control or stage, or a parcellation where no areas are taken out.
+        For an unknown method, control or stage, a parcellation where no areas are taken out, or a control of a pattern.
     """
     if method not in METHODS:
         raise MindvizError(f"a method needs to be one of {', '.join(METHODS)}, found {method!r}")
     if control and control not in CONTROL_NAMES:
         raise MindvizError(f"a control needs to be one of {', '.join(CONTROL_NAMES)}, found {control!r}")
+    if control and method == "pattern":
+        raise MindvizError("an activation pattern has no control here: it is of the training scans, not of these")
     if stage not in STAGE_NAMES:
         raise MindvizError(f"a stage needs to be one of {', '.join(STAGE_NAMES)}, found {stage!r}")
     if parcels and method != "lesion_area":
@@ -108,6 +110,7 @@ def file_stem(window: Window, choice: MapChoice) -> str:
     """``mindviz_subject-1_test1_scan-17_received_layer-2``: subject, run, scan and map, safe in any file system."""
     parts = ["mindviz", f"subject-{window.subject}", window.run, f"scan-{window.index}", choice.method]
     parts += [f"{name}-{i + 1}" for name, i in _numbered(choice) if i >= 0]
+    parts += [f"parcels-{choice.parcels[:40]}"] if choice.parcels else []
     parts += [f"less-{choice.control}"] if choice.control else []
     return "_".join(re.sub(r"[^\w.]+", "-", part.replace("_", "-")) for part in parts)
 

@@ -20,8 +20,9 @@ from mindviz.metrics.cortex import map_by_parcel
 from mindviz.plots import plot_cortex, save_figure
 from mindviz.types import AttentionMap, Decoded, SurfaceMap
 from mindviz.ui import export, map_names, viewer
-from mindviz.ui.map_choice import MapChoice, choose, file_stem
+from mindviz.ui.map_choice import MapChoice, file_stem
 from mindviz.ui.map_names import label
+from mindviz.ui.own_files import NOTHING, OwnFiles
 from mindviz.ui.workspace import Workspace
 
 FILES = (
@@ -46,7 +47,7 @@ def files(mesh: str) -> tuple[str, ...]:
 
 def export_map(
     workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "", position: int = -1,
+    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING,
 ) -> Path:  # fmt: skip
     """Write the map of a decoded scan into `folder` as `files` of its mesh, all of them or none.
 
@@ -54,11 +55,12 @@ def export_map(
     ----------
     folder : Path
         New, empty, or an earlier export of a map, which is replaced.
-    method : a key of `mindviz.explain.METHODS`.
+    method : a key of `mindviz.explain.METHODS`, or one of `own`'s.
     layer, head : from 0; -1 is the mean over them. Of no account for a method without layers and heads.
     control : ``""``, or a key of `map_choice.CONTROL_NAMES`, whose map is taken off.
     other : ``""``, or the map that ``map.html`` shows beside it (`map_names.others`).
     position : one scan of the window, from 0; -1 is all of them.
+    own : the maps and parcellations that the person has opened.
 
     Returns
     -------
@@ -70,26 +72,36 @@ def export_map(
     MindvizError
         For a folder that holds anything else, or a map that this checkpoint cannot give.
     """
-    folder, choice = export.check_target(folder, FILES), choose(method, layer, head, control, position=position)
+    folder, choice = export.check_target(folder, FILES), own.choice(method, layer, head, control, position)
     subject = decoded.window.subject
     name = label(workspace, subject, choice)
-    found = workspace.attribution(decoded, method, choice.layer, choice.head, control, choice.position)
+    found = attribution(workspace, decoded, choice, own)
     surface = workspace.surface_map(subject, found, name)
     told = record(workspace, decoded, choice, found)
+    theirs = own.map(other)
+    told |= {"beside": {"file": theirs[0]}} if theirs else {}
     with checkpoint.atomic_folder(folder) as target:
-        write_map(surface, target, choice, told, page(workspace, decoded, surface, told, choice, other))
+        write_map(surface, target, choice, told, page(workspace, decoded, surface, told, choice, other, own))
     return folder / "map.json"
+
+
+def attribution(workspace: Workspace, decoded: Decoded, choice: MapChoice, own: OwnFiles = NOTHING) -> AttentionMap:
+    """The map of a decoded scan: `Workspace.attribution`, or a lesion by a parcellation of `own`."""
+    if choice.parcels:
+        return workspace.map_of(decoded.window, choice, own.by(choice))
+    return workspace.attribution(decoded, choice.method, choice.layer, choice.head, choice.control, choice.position)
 
 
 def zip_map(
     workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "", position: int = -1,
+    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING,
 ) -> Path:  # fmt: skip
     """`export_map` as one zip in `folder`; name (`map_choice.file_stem`) and folder inside tell the scan and map."""
-    stem = file_stem(decoded.window, choose(method, layer, head, control, position=position))
+    stem = file_stem(decoded.window, own.choice(method, layer, head, control, position))
+    asked: tuple[Any, ...] = (method, layer, head, control, other, position, own)
     path = folder / f"{stem}.zip"
     with tempfile.TemporaryDirectory() as aside:
-        home = export_map(workspace, decoded, Path(aside) / stem, method, layer, head, control, other, position).parent
+        home = export_map(workspace, decoded, Path(aside) / stem, *asked).parent
         with checkpoint.atomic_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(file.name for file in home.iterdir()):
                 archive.write(home / name, f"{stem}/{name}")
@@ -103,12 +115,15 @@ def page(
     told: dict[str, Any],
     choice: MapChoice,
     other: str = "",
+    own: OwnFiles = NOTHING,
 ) -> str:
     """The text of ``map.html``: the map, or two of them; the caution of each method and what a control is."""
     subject = decoded.window.subject
     if not other:
         return page_of_one(workspace, subject, surface, told, choice)
-    payload = map_names.compared(workspace, decoded, choice, surface, other)
+    payload = map_names.compared(workspace, decoded, choice, surface, other, own)
+    if own.map(other):
+        return _page(workspace, subject, surface, told, payload, [choice])
     beside = map_names.changed(choice, subject, other)[0]
     return _page(workspace, subject, surface, told, payload, [choice, beside])
 
@@ -156,7 +171,7 @@ def write_map(surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[s
     caution = choice.caution(told["map"]["caution"])
     figure = plot_cortex(
         surface,
-        f"{surface.label}\n{where}",
+        f"{surface.label}\n{where}".replace("$", r"\$"),  # a name of a file is no formula
         choice.units,
         simulated=simulated,
         signed=choice.signed or None,

@@ -10,6 +10,7 @@ from mindviz.explain import METHODS
 from mindviz.types import Decoded, MindvizError, SurfaceMap, Window
 from mindviz.ui import viewer, views
 from mindviz.ui.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
+from mindviz.ui.own_files import NOTHING, OwnFiles
 from mindviz.ui.workspace import Workspace
 
 
@@ -35,18 +36,23 @@ def layer_and_head(workspace: Workspace, subject: str, choice: MapChoice) -> tup
 
 
 # --------------------------------------------------------------------------------------------- comparisons
-def others(workspace: Workspace, subject: str, method: str) -> list[tuple[str, str]]:
-    """What a map of a method can be compared with, as (name, value) for a list; each changes one thing of the map."""
+def others(workspace: Workspace, subject: str, method: str, own: OwnFiles = NOTHING) -> list[tuple[str, str]]:
+    """What a map of a method can be compared with, as (name, value) for a list; each changes one thing of the map.
+
+    The maps that the person has opened come first.
+    """
+    first, chosen = [("compare with…", ""), *own.others()], method
     if workspace.decoder.data(subject) is None:  # nothing but its own attention can be asked of an imported checkpoint
-        return [("compare with…", "")]
+        return first
+    method = own.choice(method).method
     layers = views.layer_choices(workspace.layers_and_heads(subject)[0], workspace.has_read_out(subject))
     found = [(f"Layer: {name}", f"layer:{i}") for name, i in layers if METHODS[method].by_layer]
-    found += [(f"Map: {METHODS[m].name}", f"method:{m}") for m in workspace.methods(subject) if m != method]
+    found += [(f"Map: {METHODS[m].name}", f"method:{m}") for m in workspace.methods(subject) if m != chosen]
     if method != "pattern":  # which is of the training scans: it has neither control nor stage
         found += [(f"Control: less {name}", f"control:{control}") for control, name in CONTROL_NAMES.items()]
         found += [(f"Stage: {STAGE_NAMES[stage]}", f"stage:{stage}") for stage in workspace.stages(subject)]
     found += [(f"Subject: {other}", f"subject:{other}") for other in workspace.subjects if other != subject]
-    return [("compare with…", ""), *found]
+    return [*first, *found]
 
 
 def changed(choice: MapChoice, subject: str, other: str) -> tuple[MapChoice, str]:
@@ -63,7 +69,8 @@ def changed(choice: MapChoice, subject: str, other: str) -> tuple[MapChoice, str
     if kind == "layer" and value.lstrip("-").isdigit():
         return replace(choice, layer=int(value)), subject
     if kind == "method":
-        return choose(value, choice.layer, choice.head, choice.control, position=choice.position), subject
+        control = "" if value == "pattern" else choice.control  # which has none
+        return choose(value, choice.layer, choice.head, control, position=choice.position), subject
     if kind in ("control", "stage"):
         return choose(**{**vars(choice), kind: value}), subject
     raise MindvizError(f"a comparison is with a layer, method, control, stage or subject, found {other!r}")
@@ -87,10 +94,13 @@ def _aspect(workspace: Workspace, choice: MapChoice, subject: str, kind: str) ->
     return name[0].upper() + name[1:]
 
 
-def compared(workspace: Workspace, decoded: Decoded, choice: MapChoice, surface: SurfaceMap, other: str) -> str:
+def compared(
+    workspace: Workspace, decoded: Decoded, choice: MapChoice, surface: SurfaceMap, other: str, own: OwnFiles = NOTHING
+) -> str:
     """A map (`surface`, of `choice`) beside that of the same scan which `other` (a value of `others`) stands for.
 
-    A second map that there is not is bare cortex with the sentence that says why.
+    A map of `own` is shown as it is, whatever the scan. A second map that there is not is bare cortex with the sentence
+    that says why.
 
     Returns
     -------
@@ -98,11 +108,15 @@ def compared(workspace: Workspace, decoded: Decoded, choice: MapChoice, surface:
         What `viewer.pair_payload` returns.
     """
     window, simulated = decoded.window, workspace.simulated
+    theirs = own.map(other)
+    if theirs:
+        mine = viewer.values_payload(surface, choice.title, choice.units, simulated, signed=choice.signed)
+        return viewer.pair_payload(mine, viewer.values_payload(theirs[1], f"Your map: {theirs[0]}"))
     second, subject = changed(choice, window.subject, other)
     titles = aspects(workspace, (choice, window.subject), (second, subject), other.partition(":")[0])
     mine = viewer.values_payload(surface, titles[0], choice.units, simulated, signed=choice.signed)
     try:
-        found = workspace.map_of(_window(workspace, subject, window.run, window.index), second)
+        found = workspace.map_of(_window(workspace, subject, window.run, window.index), second, own.by(second))
         beside = workspace.surface_map(subject, found, titles[1])
     except MindvizError as error:
         said = str(error)

@@ -73,7 +73,7 @@ def save_map(
     surface = workspace.surface_map(scans.subject, found, name)
     told = source_record(workspace, scans.subject, choice.stage) | {
         "scan": _scan_record(workspace, scans, windows),
-        "map": export.map_record(workspace, scans.subject, choice, found),
+        "map": export.map_record(workspace, scans.subject, choice, found) | _parcel_record(by),
     }
     with checkpoint.atomic_folder(folder) as target:
         write_map(surface, target, choice, told, page_of_one(workspace, scans.subject, surface, told, choice))
@@ -97,7 +97,7 @@ def _found(
     values = explainer.maps(windows, *asked, shown("map"), choice.position, by).mean(axis=0)
     method = choice.method
     if choice.control == "uniform":
-        values, method = values - values.mean(dtype=np.float64).astype(np.float32), f"{method} minus uniform"
+        values, method = values - np.nanmean(values, dtype=np.float64).astype(np.float32), f"{method} minus uniform"
     elif choice.control:
         bar = shown("control")
         values = values - explainer.control(
@@ -105,6 +105,11 @@ def _found(
         )
         method = f"{method} minus {choice.control}"
     return AttentionMap(values, choice.layer, choice.head, explainer.stage, method)
+
+
+def _parcel_record(by: Parcellation | None) -> dict[str, Any]:
+    """Of which files the parcels are."""
+    return {"parcellation_files": [{"file": name, "sha256": digest} for name, digest in by.files]} if by else {}
 
 
 def _scan_record(workspace: Workspace, scans: Scans, windows: list[Window]) -> dict[str, Any]:

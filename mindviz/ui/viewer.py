@@ -179,10 +179,11 @@ def viewer_html(
     `height_px` is that of the drawing; the buttons and the colour bar come on top. It first shows `view` (lateral,
     medial, dorsal, ventral, posterior): by default from behind, where the visual cortex is.
 
-    It has two more properties: ``patches`` (`patches_payload`) and ``detail``, what is told of the place that was
-    clicked (JSON of `mindviz.ui.courses.told`, None to close it). A click triggers ``select`` with ``side``, ``vertex``
-    and ``outlines`` (the parcellation whose borders are drawn, ``""`` for none), closing what is told triggers
-    ``clear``. A clip that is chosen there sends the event ``mindviz-scan`` to the document.
+    It has three more properties: ``patches`` (`patches_payload`), ``busy``, what is being computed (``""`` for
+    nothing), and ``detail``, what is told of the place that was clicked (JSON of `mindviz.ui.courses.told`, None to
+    close it). A click triggers ``select`` with ``side``, ``vertex`` and ``outlines`` (the parcellation whose borders
+    are drawn, ``""`` for none), closing what is told triggers ``clear``. A clip that is chosen there sends the event
+    ``mindviz-scan`` to the document.
     """
     import gradio as gr
 
@@ -199,6 +200,7 @@ def viewer_html(
         label=label,
         min_height=height_px,
         detail=None,
+        busy="",
         patches=patches,
     )
 
@@ -217,6 +219,7 @@ const config = window.gradio_config ?? {};
 const file = (path) => `${config.root ?? ""}${config.api_prefix ?? "/gradio_api"}/file=${path}`;
 let viewer = null;
 watch("value", () => viewer?.setValues(props.value));
+watch("busy", () => viewer?.setBusy(props.busy));
 watch("detail", () => viewer?.setDetail(props.detail));
 watch("patches", () => viewer?.setPatches(props.patches));
 const on = {

@@ -25,7 +25,7 @@ def header(dataset: str, checkpoint: str, simulated: bool) -> str:
 
 
 def fine_print(text: str) -> str:
-    return f'<p class="app-fine">{escape(text)}</p>'
+    return f'<p class="app-fine" title="{escape(text)}">{escape(text)}</p>'
 
 
 def placeholder(text: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from app_page import DEMO, FLAGS, PATIENCE, SCREENSHOTS, App, leaves, running
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
@@ -28,3 +30,43 @@ def playwright() -> Iterator[object]:
 def chromium() -> str:
     """Path of the browser."""
     return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(playwright, chromium) -> Iterator[object]:
+    launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    yield launched
+    launched.close()
+
+
+@pytest.fixture(scope="module", params=["tiny", "demo"])
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """app.py as a person starts it, on the tiny dataset and on the shipped one."""
+    if request.param == "tiny":
+        request.getfixturevalue("tiny_checkpoint")
+        data, scans = request.getfixturevalue("tiny_dataset"), 12
+    else:
+        data, scans = DEMO, 240
+        if not DEMO.is_dir():
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{DEMO} is not there")
+    with running(data, scans, tmp_path_factory.mktemp("app")) as served:
+        yield served
+
+
+@pytest.fixture
+def page(browser, app, request) -> Iterator[object]:
+    """A page at the app's address; requests to other hosts and errors in the console fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme="dark")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    outside, errors = [], []
+    context.on("request", lambda r: outside.append(r.url) if leaves(r.url) else None)
+    context.on("weberror", lambda e: errors.append(str(e.error)))
+    page.goto(app.address, wait_until="domcontentloaded")
+    page.wait_for_selector(".app-thumb")
+    yield page
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(SCREENSHOTS / f"{re.sub(r'[^a-z0-9]+', '-', request.node.name)}.png"))
+    context.close()
+    assert outside == []
+    assert errors == []

@@ -6,127 +6,17 @@ Screenshots are left in ``out/screenshots/``. Without a browser the tests are sk
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import pytest
+from app_page import PATIENCE, ROOT, SCREENSHOTS, choose, decode, pick, save
 
 from mindviz.ui.map_export import FILES
 
-ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "assets" / "demo"
-SCREENSHOTS = ROOT / "out" / "screenshots"
-QUIET = ("disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
-SOFTWARE_WEBGL = ("use-angle=swiftshader", "enable-unsafe-swiftshader", "ignore-gpu-blocklist")
-FLAGS = [f"--{flag}" for flag in ("no-sandbox", *QUIET, *SOFTWARE_WEBGL)]
-PATIENCE = 400_000  # ms; two cores may have other work
-
 pytestmark = pytest.mark.browser
-
-
-@dataclass(frozen=True)
-class App:
-    """A running app and the number of scans it shows."""
-
-    address: str
-    scans: int
-
-
-@pytest.fixture(scope="module")
-def browser(playwright, chromium) -> Iterator[object]:
-    launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-    yield launched
-    launched.close()
-
-
-@pytest.fixture(scope="module", params=["tiny", "demo"])
-def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """app.py as a person starts it, on the tiny dataset and on the shipped one."""
-    if request.param == "tiny":
-        request.getfixturevalue("tiny_checkpoint")
-        data, scans = request.getfixturevalue("tiny_dataset"), 12
-    else:
-        data, scans = DEMO, 240
-        if not DEMO.is_dir():
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{DEMO} is not there")
-    log = tmp_path_factory.mktemp("app") / "log.txt"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "HOME": str(log.parent), "GRADIO_TEMP_DIR": str(log.parent / "gradio")}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "app.py", "--data", str(data), "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until_served(address, process, log)
-        yield App(address, scans)
-    finally:
-        process.terminate()
-        process.wait(20)
-    assert "Traceback" not in log.read_text()
-
-
-def wait_until_served(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urlopen(address, timeout=20) as reply:
-                assert reply.status == 200
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(f"the app did not answer: {log.read_text()}")
-
-
-@pytest.fixture
-def page(browser, app, request) -> Iterator[object]:
-    """A page at the app's address; requests to other hosts and errors in the console fail the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme="dark")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    outside, errors = [], []
-    context.on("request", lambda r: outside.append(r.url) if leaves(r.url) else None)
-    context.on("weberror", lambda e: errors.append(str(e.error)))
-    page.goto(app.address, wait_until="domcontentloaded")
-    page.wait_for_selector(".app-thumb")
-    yield page
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(SCREENSHOTS / f"{re.sub(r'[^a-z0-9]+', '-', request.node.name)}.png"))
-    context.close()
-    assert outside == []
-    assert errors == []
-
-
-def leaves(address: str) -> bool:
-    parts = urlsplit(address)
-    return parts.scheme not in ("data", "blob", "about", "file") and parts.hostname not in ("127.0.0.1", "localhost")
-
-
-def choose(page, scan: int) -> None:
-    page.click(f".app-thumb[data-scan='{scan}']")
-    page.wait_for_function("scan => document.querySelector('.app-strip-scan').textContent === `Scan ${scan}`", arg=scan)
-
-
-def decode(page) -> None:
-    page.click("#app-decode")
-    page.wait_for_selector(".app-screen[data-state=done]")
 
 
 PLAYING = """() => [...document.querySelectorAll('.app-player video')].every(
@@ -209,21 +99,6 @@ def test_the_map_that_is_shown_is_saved_as_a_zip(page, app, tmp_path):
     page.goto((tmp_path / second.stem / "map.html").as_uri())  # the page alone, from a disk
     page.wait_for_selector("#cortex canvas")
     assert "Attention rollout less its mean" in page.inner_text("#cortex .mv-title")
-
-
-def save(page, folder: Path) -> Path:
-    """Press the button and keep what the browser gets, under the name it gets it by."""
-    with page.expect_download() as getting:
-        page.click("#app-save")
-    path = folder / getting.value.suggested_filename
-    getting.value.save_as(path)
-    page.wait_for_selector("#app-save:enabled")
-    return path
-
-
-def pick(page, dropdown: str, name: str) -> None:
-    page.locator(f"{dropdown} input").click()
-    page.get_by_role("option", name=name, exact=True).click()
 
 
 def test_everything_simulated_says_so(page, app):
@@ -332,12 +207,12 @@ def test_the_cortex_panel_is_seen_whole_on_a_small_screen(page, app, other):
     bottoms = "(names) => names.map((name) => document.querySelector(name).getBoundingClientRect().bottom)"
     for bottom in page.evaluate(bottoms, ["#cortex .mv-summary", "#cortex .mv-menus", "#app-caution .app-fine"]):
         assert 0 < bottom <= 720
-    if other:
-        return
     page.locator("#cortex .mv-area").first.click()
     page.wait_for_selector("#cortex .mv-plot")
     for bottom in page.evaluate(bottoms, ["#cortex .mv-bar", "#cortex .mv-detail", "#app-caution .app-fine"]):
         assert 0 < bottom <= 720
+    page.keyboard.press("Escape")
+    assert not page.locator("#cortex .mv-detail").is_visible()
 
 
 @pytest.mark.parametrize("colours_of", ["light", "dark"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from mindviz.brain import meshes, parcellations
-from mindviz.brain.dscalar import load_dlabel, load_dscalar, write_dscalar
+from mindviz.brain import load_parcellation, meshes, parcellations
+from mindviz.brain.dscalar import load_dscalar, read_row, write_dscalar
 from mindviz.brain.projection import Projection, from_cortex, to_cortex
 from mindviz.types import MindvizError, SurfaceMap
 
@@ -76,10 +78,10 @@ def test_labels(tmp_path: Path) -> None:
     table = {i: (name or "???", (*map(float, yeo.colors[i]), 1.0)) for i, name in enumerate(yeo.names)}
     image = nib.Cifti2Image(yeo.labels[None].astype(np.float32), (nib.cifti2.LabelAxis(["yeo"], [table]), _models()))
     nib.save(image, tmp_path / "yeo.dlabel.nii")
-    labels, names, colors = load_dlabel(tmp_path / "yeo.dlabel.nii")
-    np.testing.assert_array_equal(labels, yeo.labels)
-    assert names == yeo.names
-    np.testing.assert_allclose(colors, yeo.colors, atol=1e-6)
+    found = load_parcellation(tmp_path / "yeo.dlabel.nii")
+    np.testing.assert_array_equal(found.labels, yeo.labels)
+    assert found.names == yeo.names
+    np.testing.assert_allclose(found.colors[1:], yeo.colors[1:], atol=1e-6)
 
 
 def test_what_is_refused(surface_map: SurfaceMap, tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_what_is_refused(surface_map: SurfaceMap, tmp_path: Path) -> None:
     with pytest.raises(MindvizError, match="expected a row from 0 to 0, found 3"):
         load_dscalar(path, 3)
     with pytest.raises(MindvizError, match="expected a LabelAxis and brain models, found ScalarAxis"):
-        load_dlabel(path)
+        read_row(path, "LabelAxis")
     with pytest.raises(MindvizError, match=r"gone\.dscalar\.nii: expected a CIFTI file, found nothing"):
         load_dscalar(tmp_path / "gone.dscalar.nii")
     (tmp_path / "text.dscalar.nii").write_text("no")
@@ -118,3 +120,44 @@ def test_another_mesh_and_an_empty_cortex_are_refused(tmp_path: Path) -> None:
     nib.save(nib.Cifti2Image(np.ones((1, 1), np.float32), (scalar, deep)), tmp_path / "b.dscalar.nii")
     with pytest.raises(MindvizError, match="expected values on the cortex, found none"):
         load_dscalar(tmp_path / "b.dscalar.nii")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii.bz2", ".nii.GZ", ""])
+def test_packed_files_are_refused_before_they_are_unpacked(tmp_path, monkeypatch, ending) -> None:
+    """A few kilobytes can unpack to gigabytes."""
+    path = tmp_path / f"x.dscalar{ending}"
+    path.write_bytes(gzip.compress(bytes(1000)))
+    monkeypatch.setattr(nib, "load", lambda *_: pytest.fail("nibabel was asked"))
+    with pytest.raises(MindvizError, match=r"x\.dscalar.*: expected a CIFTI file that ends in \.nii, found"):
+        load_dscalar(path)
+
+
+@pytest.mark.parametrize("error", [zlib.error, KeyError, IndexError, TypeError, AttributeError, AssertionError])
+def test_whatever_nibabel_raises_names_the_file(tmp_path, monkeypatch, error) -> None:
+    def broken(*_: object) -> None:
+        raise error("no")
+
+    (tmp_path / "x.dscalar.nii").write_bytes(b"x")
+    monkeypatch.setattr(nib, "load", broken)
+    with pytest.raises(MindvizError, match=r"x\.dscalar\.nii: expected a CIFTI file, found what does not read"):
+        load_dscalar(tmp_path / "x.dscalar.nii")
+
+
+def test_xml_that_contradicts_itself_or_the_values_is_a_sentence(surface_map: SurfaceMap, tmp_path: Path) -> None:
+    path = write_dscalar(surface_map, tmp_path / "map.dscalar.nii")
+    whole = path.read_bytes()
+    first = str(meshes.cortex_index("fsLR-32k")[0][0]).encode()
+    for before, after in (
+        (b'IndexOffset="0"', b'IndexOffset="9"'),
+        (b'IndexCount="', b'IndexCounts="'),
+        (b"<VertexIndices>" + first + b" ", b"<VertexIndices>" + b"-" * len(first) + b" "),
+        (b"CIFTI_STRUCTURE_CORTEX_LEFT", b"CIFTI_STRUCTURE_CORTEX_LUFT"),
+        (b'SurfaceNumberOfVertices="32492"', b'SurfaceNumberOfVertices="32x92"'),
+        (b"<MapName>a map</MapName>", b"<MapNom>a map</MapNom>  "),
+    ):
+        assert before in whole
+        path.write_bytes(whole.replace(before, after, 1))
+        try:
+            load_dscalar(path)
+        except MindvizError as error:
+            assert str(path) in str(error)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from nilearn import surface as nilearn_surface
 
-from mindviz.brain import Projection, gifti, load_gifti, load_surface_map, write_gifti
+from mindviz.brain import Projection, gifti, load_map, write_gifti
+from mindviz.brain.gifti import read_gifti
 from mindviz.types import MindvizError, SurfaceMap
 
 
@@ -26,9 +27,9 @@ def test_round_trip_through_nibabel_nilearn_and_our_reader(tmp_path, surface_map
         image = nibabel.load(path)
         np.testing.assert_array_equal(image.darrays[0].data, values)
         np.testing.assert_array_equal(np.ravel(nilearn_surface.load_surf_data(path)), values)
-        np.testing.assert_array_equal(load_gifti(path), values)
+        np.testing.assert_array_equal(read_gifti(path).darrays[0].data, values)
     assert nibabel.load(paths[1]).meta["AnatomicalStructurePrimary"] == "CortexRight"
-    back = load_surface_map(*paths, label="attention")
+    back = load_map(*paths)
     assert (back.mesh, back.label) == ("fsLR-32k", "attention")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
 
@@ -39,7 +40,7 @@ def test_files_written_by_nibabel_are_read(tmp_path):
     image = nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(values, datatype="NIFTI_TYPE_FLOAT32")])
     nibabel.save(image, tmp_path / "theirs.func.gii")
     assert b"<!DOCTYPE GIFTI" in (tmp_path / "theirs.func.gii").read_bytes()
-    np.testing.assert_array_equal(load_gifti(tmp_path / "theirs.func.gii"), values)
+    np.testing.assert_array_equal(read_gifti(tmp_path / "theirs.func.gii").darrays[0].data, values)
 
 
 def test_a_map_of_the_wrong_length_is_not_written(tmp_path):
@@ -84,7 +85,7 @@ def test_harmful_or_broken_files_are_refused(tmp_path, kind, monkeypatch):
     if kind not in ("no data",):
         monkeypatch.setattr(nibabel.GiftiImage, "from_bytes", lambda *a: pytest.fail("loaded before it was checked"))
     with pytest.raises(MindvizError, match=sentence) as caught:
-        load_gifti(path)
+        read_gifti(path)
     assert str(path) in str(caught.value)
 
 
@@ -92,7 +93,7 @@ def test_a_doctype_hidden_by_its_text_encoding_is_found(tmp_path):
     text = '<?xml version="1.0" encoding="UTF-16"?>' + _EVIL["entity"][0]
     (tmp_path / "x.gii").write_bytes(text.encode("utf-16"))
     with pytest.raises(MindvizError, match="DOCTYPE"):
-        load_gifti(tmp_path / "x.gii")
+        read_gifti(tmp_path / "x.gii")
 
 
 def test_data_that_unpack_without_end_are_refused(tmp_path, monkeypatch):
@@ -100,12 +101,45 @@ def test_data_that_unpack_without_end_are_refused(tmp_path, monkeypatch):
     bomb = base64.b64encode(zlib.compress(bytes(2**22))).decode()
     (tmp_path / "x.gii").write_text(_document(encoding="GZipBase64Binary", data=bomb))
     with pytest.raises(MindvizError, match="compressed data of more than"):
-        load_gifti(tmp_path / "x.gii")
+        read_gifti(tmp_path / "x.gii")
 
 
 def test_sizes_and_missing_files_are_named(tmp_path, surface_map):
     with pytest.raises(MindvizError, match="found nothing"):
-        load_gifti(tmp_path / "absent.gii")
-    (tmp_path / "small.gii").write_text(_document())
-    with pytest.raises(MindvizError, match=r"small.gii: expected a map of 32492 \(fsLR-32k\), 10242"):
-        load_surface_map(tmp_path / "small.gii", tmp_path / "small.gii")
+        read_gifti(tmp_path / "absent.gii")
+    (tmp_path / "lh.small.func.gii").write_text(_document())
+    with pytest.raises(MindvizError, match=r"small\.func\.gii: expected a hemisphere of 32,492 .*, found 2$"):
+        load_map(tmp_path / "lh.small.func.gii")
+
+
+@pytest.mark.parametrize(
+    ("change", "to"),
+    [
+        ('Dimensionality="1"', 'Dimensionality="3"'),
+        ('Dim0="2"', 'Dim0="99999999999999999999"'),
+        ('Dim0="2"', 'Dim0="7"'),
+    ],
+    ids=["dimensions", "overflow", "shape"],
+)
+@pytest.mark.parametrize("encoding", ["ASCII", "Base64Binary"])
+def test_attributes_that_contradict_the_data_are_a_sentence(tmp_path, change, to, encoding):
+    """nibabel asserts some of what it expects."""
+    data = "1 2" if encoding == "ASCII" else base64.b64encode(np.ones(2, np.float32).tobytes()).decode()
+    path = tmp_path / "x.func.gii"
+    path.write_text(_document(encoding=encoding, data=data).replace(change, to))
+    with pytest.raises(MindvizError, match=r"x\.func\.gii: expected a GIFTI file, found one that cannot be read"):
+        read_gifti(path)
+
+
+@pytest.mark.parametrize("error", [AssertionError, IndexError, OverflowError])
+def test_whatever_nibabel_raises_names_the_file(tmp_path, monkeypatch, error):
+    def broken(*_: object) -> None:
+        raise error("no")
+
+    path = tmp_path / "x.func.gii"
+    path.write_text(_document())
+    monkeypatch.setattr(nibabel.GiftiImage, "from_bytes", broken)
+    with pytest.raises(
+        MindvizError, match=r"x\.func\.gii: expected a GIFTI file, found one that cannot be read \(no\)"
+    ):
+        read_gifti(path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mindviz.brain import importance
 from mindviz.brain.importance import (
     Attend,
     Softmax,
@@ -254,6 +255,20 @@ def test_gradients_are_those_at_the_window(encoder: FMRIEncoder, windows: Tensor
     jacobian = torch.autograd.functional.jacobian(lambda w: encoder(w[None]).flatten() @ directions.T, windows[1])
     read = scans.flatten(1) @ jacobian.detach().flatten(1).T
     np.testing.assert_allclose(found[1], activation_patterns(scans, read, 3).explained, atol=1e-4)
+
+
+def test_what_does_not_depend_on_the_window_is_made_once(
+    encoder: FMRIEncoder, windows: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of a whole run in double."""
+    made: list[int] = []
+    standardised = importance._standardised
+    monkeypatch.setattr(importance, "_standardised", lambda scans: made.append(len(scans)) or standardised(scans))
+    scans = _mixed(60) / 10
+    gradient_patterns(encoder, windows, scans, principal_directions(encoder, scans, 3))
+    assert len(windows) > 1 and made == [60]
+    with pytest.raises(MindvizError, match="expected more scans than directions, found 3 scans and 2 directions"):
+        gradient_patterns(encoder, windows, scans[:3], torch.ones(2, 12))
 
 
 def test_directions_are_those_in_which_embeddings_differ_most(matrix: Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -177,6 +179,53 @@ def test_two_labels_of_one_name_stay_two_parcels(tmp_path: Path) -> None:
     assert found.names == ("", "V", "V (2)", "A")
 
 
+def test_keys_below_1_are_no_parcels(tmp_path: Path) -> None:
+    """Whether the table names them or not; -1 of an annotation is no colour."""
+    keys, names = np.resize([-1, 0, 1, 2, -7], FSLR), {-1: "no", **NAMES}
+    found = [
+        load_parcellation(write_labels(tmp_path / "lh.x.label.gii", keys, names)),
+        load_parcellation(write_dlabel(tmp_path / "x.dlabel.nii", np.resize(keys, 59412), names=names)),
+    ]
+    assert all(one.names == ("", "V1", "MT") for one in found)
+    np.testing.assert_array_equal(found[0].labels[: len(LEFT)], keys.clip(0)[LEFT])
+    np.testing.assert_array_equal(found[1].labels, np.resize(keys, 59412).clip(0))
+    path = write_annot(tmp_path / "lh.x.annot", np.resize([0, 1], FSAVERAGE5), ["a", "b"])
+    content = bytearray(path.read_bytes())
+    content[8:12] = struct.pack(">i", -1)
+    path.write_bytes(content)
+    annot = load_parcellation(path)
+    assert annot.names == ("", "a", "b") and annot.labels[0] == 0 and annot.labels[1:4].tolist() == [2, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["???", "L_???", "Unassigned", "None", "MedialWall", "unknown", " Medial_Wall "])
+def test_names_of_no_parcel(tmp_path: Path, name: str) -> None:
+    found = load_parcellation(write_dlabel(tmp_path / "x.dlabel.nii", keys_of(59412), names={**NAMES, 2: name}))
+    assert found.names == ("", "V1", "A1")
+
+
+def test_many_labels_are_read_in_time(tmp_path: Path) -> None:
+    """32,000 took half a minute while each was looked for among all others."""
+    keys = np.resize(np.arange(32_000), 59412)
+    path = write_dlabel(tmp_path / "x.dlabel.nii", keys, names={k: f"parcel {k}" for k in range(1, 32_000)})
+    start = time.process_time()
+    found = load_parcellation(path)
+    assert time.process_time() - start < 10
+    assert len(found.names) == 32_000 and [found.names[i] for i in found.labels[5:8]] == [
+        "parcel 5", "parcel 6", "parcel 7"
+    ]  # fmt: skip
+    write_dlabel(path, np.arange(59412), names={})
+    with pytest.raises(MindvizError, match=r"x\.dlabel\.nii: expected at most 32,767 labels, found 59,412"):
+        load_parcellation(path)
+
+
+def test_a_parcellation_names_its_files_and_their_hashes(tmp_path: Path) -> None:
+    paths = [write_labels(tmp_path / f"{side}.x.label.gii", keys_of(FSLR, i)) for i, side in enumerate(("lh", "rh"))]
+    found = load_parcellation(*paths)
+    assert found.name == "lh.x.label.gii + rh.x.label.gii"
+    assert found.files == tuple((p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in paths)
+    assert load_parcellation(paths[1]).files == found.files[1:]
+
+
 # ---------------------------------------------------------------------- what is refused
 def test_a_map_of_another_mesh_is_refused(tmp_path: Path) -> None:
     wrong = write_func(tmp_path / "lh.func.gii", np.zeros(163842, np.float32))
@@ -208,6 +257,9 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         (lambda: load_map(tmp_path / "no.func.gii"), "found nothing"),
         (lambda: load_parcellation(tmp_path / "no.annot"), "found nothing"),
         (lambda: load_map(func, row=1), "expected a map from 0 to 0, found 1"),
+        (lambda: load_map(tmp_path / "x.dscalar.nii.gz"), "found a packed one: unpack it first"),
+        (lambda: load_parcellation(tmp_path / "x.dlabel.nii.gz"), "found a packed one: unpack it first"),
+        (lambda: load_parcellation(tmp_path / "lh.x.annot.gz"), "found a packed one: unpack it first"),
     ):
         with pytest.raises(MindvizError, match=said):
             ask()
@@ -234,9 +286,10 @@ def test_an_empty_or_single_label_parcellation_is_refused(tmp_path: Path, keys: 
 
 
 def test_labels_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
-    path = write_func(tmp_path / "lh.label.gii", np.full(FSLR, 1.5, np.float32))
-    with pytest.raises(MindvizError, match="expected whole numbers as labels"):
-        load_parcellation(path)
+    for wrong in (1.5, 1e30, np.nan):
+        path = write_func(tmp_path / "lh.label.gii", np.full(FSLR, wrong, np.float32))
+        with pytest.raises(MindvizError, match="expected whole numbers as labels"):
+            load_parcellation(path)
 
 
 @pytest.mark.parametrize("ending", [".func.gii", ".shape.gii", ".label.gii"])

@@ -187,6 +187,16 @@ def test_a_comparison_that_cannot_be_is_a_sentence_on_bare_cortex(workspace, dec
         viewer.pair_payload(one, viewer.missing_payload("fsaverage5", "a", "b"))
 
 
+def test_a_pattern_stands_as_it_is_beside_a_map_less_its_control(workspace, decoded):
+    for control in map_choice.CONTROL_NAMES:
+        with pytest.raises(MindvizError, match="an activation pattern has no control"):
+            map_choice.choose("pattern", control=control)
+    choice, subject = map_names.changed(map_choice.choose("rollout", control="uniform"), "1", "method:pattern")
+    assert (choice.method, choice.control, subject) == ("pattern", "", "1")
+    both = json.loads(brain_panel.payload(workspace, decoded, "rollout", -1, -1, "uniform", "method:pattern"))["maps"]
+    assert both[1]["title"] == METHODS["pattern"].name and both[1]["values"] and not both[1]["message"]
+
+
 def test_what_has_no_layers_controls_or_stages_is_not_compared_by_them(workspace):
     kinds = {value.partition(":")[0] for _, value in map_names.others(workspace, "1", "pattern")}
     assert kinds == {"", "method", "subject"}

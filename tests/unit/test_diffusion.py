@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from mindviz.diffusion import (
     LatentCodec,
@@ -200,6 +200,50 @@ def test_steering_ends_where_the_change_leads(kind: str) -> None:
     torch.testing.assert_close(ended, goal, atol=1e-3, rtol=1e-3)
     with pytest.raises(MindvizError, match="found 'sample'"):
         steered(model, shares, "sample", lambda clean: clean)
+
+
+def test_steering_takes_the_timestep_of_each_sample() -> None:
+    shares, latents = DDIMScheduler().alphas_cumprod, torch.randn(2, 4, 2, 4, 4)
+    for kind in ("epsilon", "v_prediction"):
+        led = steered(lambda x, t: 0.3 * x, shares, kind, lambda clean: 0.5 * clean)
+        both = led(latents, torch.tensor([700, 20]))
+        for i, t in enumerate((700, 20)):
+            torch.testing.assert_close(both[i : i + 1], led(latents[i : i + 1], torch.tensor(t)))
+            torch.testing.assert_close(both[i : i + 1], led(latents[i : i + 1], torch.tensor([t])))
+
+
+def test_steering_between_timesteps_is_eulers_own() -> None:
+    """Euler's timesteps are fractions of those of training; its `step` gives the clean latents that it foretells."""
+    scheduler = EulerDiscreteScheduler(num_train_timesteps=1000, timestep_spacing="linspace")
+    scheduler.set_timesteps(7)
+    latents = torch.randn(1, 4, 2, 4, 4) * scheduler.init_noise_sigma
+    t = scheduler.timesteps[3]
+    assert float(t) % 1
+    seen: list[torch.Tensor] = []
+    led = steered(lambda x, _: 0.3 * x, scheduler.alphas_cumprod, "epsilon", lambda clean: seen.append(clean) or clean)
+    said = led(scheduler.scale_model_input(latents, t), t)
+    torch.testing.assert_close(seen[0], scheduler.step(said, t, latents).pred_original_sample, atol=1e-4, rtol=1e-4)
+    whole = [led(latents, torch.tensor(value)) for value in (400, 400.0)]
+    torch.testing.assert_close(*whole)
+
+
+def test_what_cannot_be_steered_is_a_sentence() -> None:
+    latents = torch.randn(2, 4, 2, 4, 4)
+    with pytest.raises(MindvizError, match=r"a scheduler with alphas_cumprod .*, found one without"):
+        steered(denoiser, None, "epsilon", lambda clean: clean)
+    shares = DDIMScheduler(rescale_betas_zero_snr=True).alphas_cumprod
+    assert float(shares[-1]) == 0
+    led = steered(denoiser, shares, "epsilon", lambda clean: clean)
+    assert torch.isfinite(led(latents, torch.tensor(998))).all()
+    for t in (torch.tensor(999), torch.tensor([5, 999])):
+        with pytest.raises(MindvizError, match=r"predicts epsilon needs signal .* at timestep 999"):
+            led(latents, t)
+    for t in (torch.tensor(1000), torch.tensor(-1.0)):
+        with pytest.raises(MindvizError, match="timesteps from 0 to 999"):
+            led(latents, t)
+    free = steered(denoiser, shares, "v_prediction", lambda clean: clean)
+    said = free(latents, torch.tensor(999))
+    torch.testing.assert_close(said, denoiser(latents, torch.tensor(999)))
 
 
 def scheduler_clean(scheduler: DDIMScheduler, said: torch.Tensor, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mindviz import explain
 from mindviz.brain import parcellations
 from mindviz.brain.attribution import attention_received, attention_rollout
 from mindviz.brain.importance import activation_patterns, integrated_gradients
@@ -166,10 +167,15 @@ def test_lesions_by_a_given_parcellation(explainer: Explainer, windows: list[Win
         for label in np.unique(labels):
             lost = torch.where(torch.from_numpy(labels == label), explainer.baseline, bold)
             moved = float((explainer.encoder(lost)[0] - before).norm() / (mean - before).norm())
-            np.testing.assert_allclose(found[labels == label], moved if label else 0.0, atol=1e-5)
+            np.testing.assert_allclose(found[labels == label], moved if label else np.nan, atol=1e-5)
     assert not np.array_equal(found, explainer.maps(windows[:1], "lesion_area")[0])
+    tried = labels > 0
+    assert not tried.all() and np.isfinite(found[tried]).all()
     control = explainer.control("untrained", windows[:1], "lesion_area", by=yeo)
-    assert len(np.unique(control)) <= 8
+    assert len(np.unique(control[tried])) <= 7 and np.isnan(control[~tried]).all()
+    uniform = explainer.control("uniform", windows[:1], "lesion_area", by=yeo)
+    np.testing.assert_allclose(uniform[tried], found[tried].mean(), rtol=1e-5)
+    assert np.isnan(uniform[~tried]).all()
 
 
 def test_shuffled_scans_keep_each_voxels_values_and_nothing_else(windows: list[Window]) -> None:
@@ -179,6 +185,44 @@ def test_shuffled_scans_keep_each_voxels_values_and_nothing_else(windows: list[W
     assert not (after == before).all(axis=1).any()  # no voxel keeps its own
     np.testing.assert_array_equal(after, np.stack([w.bold for w in shuffled_scans(windows, seed=1)]))
     assert not np.array_equal(after, np.stack([w.bold for w in shuffled_scans(windows, seed=2)]))
+
+
+def test_few_voxels_of_shuffled_scans_go_the_same_way(windows: list[Window]) -> None:
+    """One pair in N - 1, as is said; of two windows all would."""
+    rng = np.random.default_rng(0)
+    for count in (3, 5):
+        many = [replace(w, bold=rng.random((2, 2000), dtype=np.float32)) for w in windows[:count]]
+        mixed = np.stack([w.bold for w in shuffled_scans(many, seed=2)])
+        before = np.stack([w.bold for w in many])
+        came_from = (mixed[:1] == before).all(axis=1).argmax(axis=0)  # the window that each voxel of the first has
+        shares = np.bincount(came_from, minlength=count) / 2000
+        assert shares[0] == 0 and shares[1:] == pytest.approx(1 / (count - 1), abs=0.05)
+
+
+def test_scans_that_are_no_numbers_are_a_sentence(explainer: Explainer, dataset: Dataset) -> None:
+    scans = [dataset.window("1", "test1", i) for i in range(12)]
+    tiny = np.full(scans[3].bold.shape[1], 1e-45, np.float32)
+    holes = replace(scans[3], bold=np.full_like(scans[3].bold, np.nan))
+    for wrong in (replace(scans[3], deviation=tiny), holes):
+        broken = Explainer(explainer.decoder, "1", scans=lambda run, w=wrong: [*scans[:3], w, *scans[4:]])
+        with np.errstate(over="ignore"), pytest.raises(MindvizError, match="subject 1: expected finite values, found"):
+            broken.maps(scans[:1], "gradient_pattern")
+
+
+def test_only_the_last_run_is_held(explainer: Explainer, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def scans(run: str) -> list[Window]:
+        asked.append(run)
+        return [replace(dataset.window("1", "test1", i), run=run) for i in range(12)]
+
+    made: list[int] = []
+    directions = explain.principal_directions
+    monkeypatch.setattr(explain, "principal_directions", lambda *a: made.append(1) or directions(*a))
+    own = Explainer(explainer.decoder, "1", scans=scans)
+    for run in ("a", "a", "b", "a"):
+        own.maps(scans(run)[:1], "gradient_pattern")
+    assert len(made) == 3 and own._held is not None and own._held[0] == "a"
 
 
 def test_controls(explainer: Explainer, windows: list[Window]) -> None:
@@ -212,7 +256,7 @@ def _other_mesh() -> parcellations.Parcellation:
         (lambda e, w: e.maps(w, "saliency"), "a method needs to be one of received, .* found 'saliency'"),
         (lambda e, w: e.maps(w, "rollout", layer=1), "Attention rollout has no layers and heads to choose, found 1"),
         (lambda e, w: e.maps(w, "lesion_patch", head=1), "no layers and heads to choose"),
-        (lambda e, w: e.control("shuffled", [w[0], replace(w[1], run="other")]), "windows of one run .* found 2 runs"),
+        (lambda e, w: e.control("shuffled", [*w[:2], replace(w[2], run="o")]), "windows of one run .* found 2 runs"),
         (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 1), r"found \(3, 4\)"),
         (lambda e, w: e.control("uniform", w, "pattern"), "an activation pattern has no control"),
         (lambda e, w: e.maps(w, "rollout", position=2), r"-1 \(all\) or 0..1, found 2"),
@@ -227,7 +271,7 @@ def _other_mesh() -> parcellations.Parcellation:
             lambda e, w: e.control("noise", w),
             "a control needs to be one of untrained, shuffled, uniform, found 'noise'",
         ),
-        (lambda e, w: e.control("shuffled", w[:1]), "at least two windows"),
+        (lambda e, w: e.control("shuffled", w[:2]), "at least three windows are needed .* found 2"),
         (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 2), "one of 2 candidates, found 2"),
     ],
 )

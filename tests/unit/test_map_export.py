@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mindviz import ui
-from mindviz.brain import cortex_index, from_cortex, load_surface_map, parcellations, to_cortex
+from mindviz.brain import cortex_index, from_cortex, load_map, parcellations, to_cortex
 from mindviz.brain.dscalar import load_dscalar
 from mindviz.explain import METHODS
 from mindviz.metrics.cortex import map_by_parcel, parcel_summary
@@ -71,7 +71,7 @@ def test_gifti_holds_the_map_under_the_method_s_name(written, opened, decoded) -
     paths = [folder / f"map_hemi-{side}.func.gii" for side in "LR"]
     expected = shown(opened, decoded, kind)
     # exact where the attention captured with the decoding is shown; gradients are computed anew
-    np.testing.assert_allclose(to_cortex(load_surface_map(*paths)), expected, rtol=1e-4 * (kind == "signed"))
+    np.testing.assert_allclose(to_cortex(load_map(*paths)), expected, rtol=1e-4 * (kind == "signed"))
     name = {
         "plain": "Attention received (layer 2, head 3)",
         "signed": "Integrated gradients less its mean",
@@ -90,7 +90,7 @@ def test_gifti_holds_the_map_under_the_method_s_name(written, opened, decoded) -
 def test_cifti_holds_the_same_map(written) -> None:
     _, folder = written
     found = load_dscalar(folder / "map.dscalar.nii")
-    expected = to_cortex(load_surface_map(*(folder / f"map_hemi-{side}.func.gii" for side in "LR")))
+    expected = to_cortex(load_map(*(folder / f"map_hemi-{side}.func.gii" for side in "LR")))
     np.testing.assert_array_equal(to_cortex(found), expected)
     assert found.label == nib.load(folder / "map_hemi-L.func.gii").darrays[0].meta["Name"]
     image = nib.load(folder / "map.dscalar.nii")
@@ -198,7 +198,7 @@ def test_a_map_without_values_and_a_constant_one_are_written(fill, opened, decod
     monkeypatch.setattr(Workspace, "attribution", lambda *_: constant)
     map_export.export_map(opened, decoded, tmp_path / "map")
     paths = [tmp_path / "map" / f"map_hemi-{side}.func.gii" for side in "LR"]
-    values = to_cortex(load_surface_map(*paths))
+    values = to_cortex(load_map(*paths))
     assert np.isfinite(values).sum() == (0 if np.isnan(fill) else found.values.size)
     np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "map" / "map.dscalar.nii").dataobj)[0], values)
     note = "no values" if np.isnan(fill) else "constant: 0.25"
@@ -213,7 +213,7 @@ def test_on_fsaverage5_neither_cifti_nor_parcels_are_written(opened, decoded, tm
     names = sorted(path.name for path in (tmp_path / "map").iterdir())
     assert names == sorted(set(map_export.FILES) - {"map.dscalar.nii", "parcels.csv"})
     assert sorted(json.loads((tmp_path / "map" / "map.json").read_text())["files"]) == names
-    back = load_surface_map(*(tmp_path / "map" / f"map_hemi-{side}.func.gii" for side in "LR"))
+    back = load_map(*(tmp_path / "map" / f"map_hemi-{side}.func.gii" for side in "LR"))
     assert back.mesh == "fsaverage5"
     np.testing.assert_array_equal(back.right, half[::-1])
 

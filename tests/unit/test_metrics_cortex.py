@@ -83,6 +83,22 @@ def test_what_cannot_be_scored_is_nan() -> None:
     assert np.isnan(truth_score(np.arange(3.0), np.ones(3, bool), ceiling).auroc)
 
 
+def test_voxels_without_a_value_are_left_out() -> None:
+    rng = np.random.default_rng(3)
+    answers, ceiling, maps = rng.random(30) < 0.4, rng.random(30), rng.random((20, 30))
+    gaps = maps.copy()
+    gaps[:, [2, 5, 11]] = np.nan
+    kept = np.isfinite(gaps[0])
+    assert truth_score(gaps.mean(0), answers, ceiling) == truth_score(
+        maps[:, kept].mean(0), answers[kept], ceiling[kept]
+    )
+    expected = truth_intervals(maps[:, kept], answers[kept], ceiling[kept], SHOTS)
+    assert truth_intervals(gaps, answers, ceiling, SHOTS) == expected
+    for values, ceilings in ((maps[0] + np.inf, ceiling), (maps[0], ceiling * np.nan)):
+        with pytest.raises(MindvizError, match="must be finite"):
+            truth_score(values, answers, ceilings)
+
+
 @pytest.mark.parametrize(
     ("maps", "message"),
     [

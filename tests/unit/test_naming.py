@@ -166,6 +166,14 @@ def test_a_decoder_draws_again_to_the_named_caption(checkpoint: Path) -> None:
     assert encode_captions(clip, CAPTIONS, batch=4).shape == (6, 4, 8)
 
 
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_a_schedule_that_cannot_be_led_back_to_the_sketch_is_a_sentence(checkpoint: Path, name: str) -> None:
+    decoder, tokens = Decoder.load(checkpoint), np.ones((4, 8), np.float32)
+    decoder.schedule = {"_class_name": name}
+    with pytest.raises(MindvizError, match="steering needs a scheduler with alphas_cumprod"):
+        decoder.decode_tokens(tokens, -tokens, replace(SETTINGS, sketch_fidelity=0.5))
+
+
 def test_a_checkpoint_that_cannot_name(checkpoint: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -15,10 +15,11 @@ from mindviz.data import Dataset
 from mindviz.data.whole_runs import run_scans
 from mindviz.decoder import Decoder
 from mindviz.evaluate.page import MAPS, html, map_rows, markdown
-from mindviz.evaluate.planted import NO_TRUTH, Agreement, MapScore, Planted, planted_truth
+from mindviz.evaluate.planted import NO_TRUTH, WITHOUT_INTERVAL, Agreement, MapScore, Planted, planted_truth
 from mindviz.evaluate.report import Report, write
 from mindviz.evaluate.scene import Options, Scene, open_scene
 from mindviz.explain import METHODS, Explainer
+from mindviz.types import MindvizError
 
 DRIVERS = ("nothing", "motion energy", "sound track (decoy)")
 
@@ -49,6 +50,9 @@ def test_every_method_is_scored_beside_the_untrained_encoder(found: Planted) -> 
     for score in found.scores:
         assert (score.untrained is None) == (score.method == "pattern")
         for agreed in (score.trained, *([score.untrained] if score.untrained else [])):
+            if score.method in WITHOUT_INTERVAL:  # all clips' maps are made of the same scans
+                assert agreed.auroc_interval is agreed.rho_interval is None and agreed.auroc is not None
+                continue
             low, high = agreed.auroc_interval
             assert 0 <= low <= high <= 1 and low - 0.1 <= agreed.auroc <= high + 0.1
             assert -1 <= agreed.rho_interval[0] <= agreed.rho_interval[1] <= 1
@@ -90,6 +94,25 @@ def test_without_a_truth_there_is_no_section_and_a_sentence(scene: Scene, tiny_d
 def test_a_checkpoint_without_a_mean_scan_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Decoder, "data", lambda *_: None)
     assert "no mean scan" in planted_truth(scene).missing
+
+
+def test_which_methods_have_no_interval_is_said(found: Planted) -> None:
+    assert {"gradient_pattern", "pattern"} == WITHOUT_INTERVAL
+    names = f"{METHODS['gradient_pattern'].name} and {METHODS['pattern'].name}"
+    assert f"none for {names}, where the maps of all clips are made of the same scans" in found.about
+    rows = {row[0]: row for row in map_rows(found)}
+    assert "to" not in rows[METHODS["gradient_pattern"].name][1] and "to" in rows[METHODS["lesion_patch"].name][1]
+    assert "none for" not in Planted().about
+
+
+def test_what_a_method_refuses_does_not_lose_the_report(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MindvizError("expected finite values, found NaN.")
+
+    monkeypatch.setattr(Explainer, "maps", refuse)
+    assert planted_truth(scene) == Planted(missing="expected finite values, found NaN")
+    monkeypatch.setattr(Dataset, "truth", refuse)
+    assert "found NaN" in planted_truth(scene).missing
 
 
 def test_what_cannot_be_told_is_a_dash(scene: Scene, tmp_path: Path) -> None:

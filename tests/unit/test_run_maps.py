@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -32,10 +33,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_export.viewer, "standalone_page", lambda *_, **__: "page")
 
 
-def written(folder: Path, opened: Workspace) -> np.ndarray:
+def written(folder: Path, opened: Workspace, bare: int = 0) -> np.ndarray:
+    """The map at the voxels, of which `bare` have no value, as has all else."""
     values = to_cortex(load_dscalar(folder / "map.dscalar.nii"))
     vertices = opened.dataset.run("1", "test1").vertices
-    assert np.isfinite(values).sum() == len(vertices)
+    assert np.isfinite(values).sum() == len(vertices) - bare
     return values[vertices]
 
 
@@ -127,9 +129,41 @@ def test_lesions_by_a_parcellation_of_ones_own(tiny_dataset, opened, tmp_path, c
     assert capsys.readouterr().out.strip() == str(out / "map.json")
     window = opened.dataset.window("1", "test1", 2)
     expected = opened.explainer("1").maps([window], "lesion_area", by=yeo)[0]
-    np.testing.assert_allclose(written(out, opened), expected, atol=1e-5)
+    bare = yeo.labels[opened.dataset.run("1", "test1").vertices] == 0
+    found = written(out, opened, int(bare.sum()))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert bare.any() and np.isnan(found[bare]).all()  # they were never lesioned
     told = json.loads((out / "map.json").read_text())["map"]
     assert told["parcellation"] == "mine.dlabel.nii" and told["label"] == "Lesion of a parcel (mine.dlabel.nii)"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert told["parcellation_files"] == [{"file": "mine.dlabel.nii", "sha256": digest}]
+    table = (out / "parcels.csv").read_text().splitlines()
+    counts = {line.split(",")[2]: int(line.split(",")[3]) for line in table if line.startswith("yeo7,")}
+    assert sum(counts.values()) == (~bare).sum()
+
+
+def test_parcels_of_two_files_and_a_uniform_control(tiny_dataset, opened, tmp_path, quick) -> None:
+    """Both files are named, and their bytes; what was never lesioned is in no mean."""
+    files, yeo = [], parcellations.load("yeo7")
+    halves = np.split(yeo.labels, [cortex_index("fsLR-32k")[0].size])
+    for side, index, labels in zip("LR", cortex_index("fsLR-32k"), halves, strict=True):
+        keys = np.zeros(32492, np.int32)
+        keys[index] = labels
+        array = nib.gifti.GiftiDataArray(keys, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
+        files.append(tmp_path / f"mine.{side}.label.gii")
+        nib.save(nib.GiftiImage(darrays=[array]), files[-1])
+    out, asked = tmp_path / "map", ["--run", "test1", "--method", "lesion_area", "--control", "uniform"]
+    assert cli.main(command(tiny_dataset, out, *asked, "--by", *files)) == 0
+    told = json.loads((out / "map.json").read_text())["map"]
+    assert told["parcellation"] == "mine.L.label.gii + mine.R.label.gii"
+    assert [(f["file"], f["sha256"]) for f in told["parcellation_files"]] == [
+        (f.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files
+    ]
+    bare = yeo.labels[opened.dataset.run("1", "test1").vertices] == 0
+    found = written(out, opened, int(bare.sum()))
+    windows = Scans("1", "test1").windows(opened)
+    expected = opened.explainer("1").maps(windows, "lesion_area", by=yeo).mean(axis=0)
+    np.testing.assert_allclose(found[~bare], (expected - expected[~bare].mean())[~bare], atol=1e-5)
 
 
 def test_what_is_written_reads_back_as_a_map_made_elsewhere(tiny_dataset, opened, tmp_path, quick) -> None:
@@ -153,6 +187,7 @@ def test_what_is_written_reads_back_as_a_map_made_elsewhere(tiny_dataset, opened
         (["--method", "lesion_area", "--scan", 1, "--position", 0], "no --position"),
         (["--method", "rollout", "--scan", 1, "--by", "x.dlabel.nii"], "x.dlabel.nii: expected a CIFTI file"),
         (["--method", "pattern", "--scan", 1, "--control", "uniform"], "has no control"),
+        (["--method", "pattern", "--run", "test1", "--control", "uniform"], "has no control"),
         (["--method", "rollout", "--scan", 1, "--data", "nowhere"], "nowhere"),
     ],
 )
