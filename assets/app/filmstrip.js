@@ -72,6 +72,10 @@ element.querySelectorAll('.app-step').forEach((button) =>
 range.addEventListener('input', () => mark(Number(range.value)));
 range.addEventListener('change', () => choose(Number(range.value)));
 // a clip that is chosen elsewhere on the page (the cortex tells of the clips that drive a voxel)
-document.addEventListener('mindviz-scan', (event) => choose(event.detail));
+function hear(event) {
+  if (!element.isConnected) document.removeEventListener('mindviz-scan', hear);
+  else if (event.detail.run === props.film.run) choose(event.detail.scan);
+}
+document.addEventListener('mindviz-scan', hear);
 watch(['value', 'film'], draw);
 draw();

@@ -55,7 +55,7 @@ export function buildControls(element, { surfaces, presets, parcellations, heigh
     make("div", "mv-head", {}, [
       make("div", "mv-heading", {}, [title, badge]), ...surface.nodes, ...view.nodes, tools,
     ]),
-    stage, foot.node, detail, summary, make("p", "mv-credit", { text: help }),
+    stage, foot.node, ...detail, summary, make("p", "mv-credit", { text: help }),
   ]);
   element.replaceChildren(root);
   const compare = (on) => {

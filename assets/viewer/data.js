@@ -64,7 +64,7 @@ const parsed = (payload) => (typeof payload === "string" && payload ? JSON.parse
 /** Unpack one map or two that are compared: a list of one or two (`decodeMap`); `[null]` stands for "no map yet". */
 export function decodeValues(payload, geometry) {
   const content = parsed(payload);
-  if (content === null) return [null];
+  if (content === null || content.maps?.length === 0) return [null];
   return (content.maps ?? [content]).map((map) => decodeMap(map, geometry));
 }
 

@@ -22,7 +22,8 @@ function draw(tag, attributes, children = []) {
 
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.round(seconds % 60)).padStart(2, "0")}`;
 
-/** The part itself, closed at first: `.wait()`, `.show(told)`, `.hide()`. `choose(scan)` is called on a clip. */
+/** The part itself, closed at first: `.wait()`, `.show(told)`, `.hide()`. `choose(scan, run)` is called on a clip. `.nodes`:
+ * the part, and what a screen reader is told of it, which is never hidden, so that a change of it is heard. */
 export function buildDetail(close, choose) {
   const title = make("b", "mv-detail-title");
   const button = make("button", "mv-close", { type: "button", "aria-label": "Close", title: "Close (Escape)", text: "×" });
@@ -31,6 +32,10 @@ export function buildDetail(close, choose) {
   const node = make("section", "mv-detail", { "aria-label": "What happened at this place", hidden: "" }, [
     make("div", "mv-detail-head", {}, [title, keys, button]), body,
   ]);
+  const heard = make("p", "mv-heard", { role: "status" });
+  const tell = (text) => {
+    if (heard.textContent !== text) heard.textContent = text;
+  };
   button.addEventListener("click", close);
   let told = null;
   const render = () => {
@@ -43,14 +48,19 @@ export function buildDetail(close, choose) {
     plots.append(plotBoth(told, plots.clientWidth || node.clientWidth - 130), ...note(told));
   };
   let width = 0;
-  new ResizeObserver(() => {
+  const observer = new ResizeObserver(() => {
     if (node.clientWidth === width) return;
     width = node.clientWidth;
     render();
-  }).observe(node);
-  const say = (text) => body.replaceChildren(make("p", "mv-detail-message", { role: "status", text }));
+  });
+  observer.observe(node);
+  const say = (text) => {
+    if (body.contains(document.activeElement)) button.focus();
+    body.replaceChildren(make("p", "mv-detail-message", { text }));
+  };
   return {
     node,
+    nodes: [node, heard],
     wait() {
       node.hidden = false;
       node.setAttribute("aria-busy", "true");
@@ -65,6 +75,7 @@ export function buildDetail(close, choose) {
       keys.replaceChildren(...(told ? legend(told) : []));
       if (content.message) say(content.message);
       else render();
+      tell(content.message || [sentence(content), content.map.note].filter(Boolean).join(" "));
     },
     hide() {
       node.hidden = true;
@@ -73,7 +84,9 @@ export function buildDetail(close, choose) {
       title.textContent = "";
       keys.replaceChildren();
       body.replaceChildren();
+      tell("");
     },
+    dispose: () => observer.disconnect(),
   };
 }
 
@@ -171,11 +184,11 @@ function legend({ scan }) {
   return [of("mv-now", `scan ${scan}`), of("mv-window", "its volumes")];
 }
 
-const note = ({ map }) => (map.note ? [make("p", "mv-note", { role: "status", text: map.note, title: map.note })] : []);
+const note = ({ map }) => (map.note ? [make("p", "mv-note", { text: map.note, title: map.note })] : []);
 
 // ------------------------------------------------------------------------------------------ the clips
 
-function clipRow({ clips, sheet, tr }, choose) {
+function clipRow({ clips, sheet, tr, run }, choose) {
   const wide = `background-image:url(${sheet});background-size:${100 * clips.length}% 100%`;
   const at = (i) => `${(100 * i) / Math.max(clips.length - 1, 1)}%`;
   const row = make("div", "mv-clips", { role: "group", "aria-label": "Clips with the highest BOLD here" });
@@ -187,7 +200,7 @@ function clipRow({ clips, sheet, tr }, choose) {
     const button = make("button", "mv-clip", { type: "button", "data-scan": String(scan), "aria-label": told, title: told }, [
       picture, make("span", "", { text: `${i + 1}: ${when}` }), make("span", "", { text: `${number(bold)} z` }),
     ]);
-    button.addEventListener("click", () => choose(scan));
+    button.addEventListener("click", () => choose(scan, run));
     row.append(button);
   });
   return row;

@@ -26,6 +26,12 @@ export class Names {
     if (on) this.waiting = setTimeout(() => this.place(where), AFTER_MS);
   }
 
+  /** Write nothing any more. */
+  stop() {
+    clearTimeout(this.waiting);
+    this.wanted = false;
+  }
+
   /** Write the names at once. `where` tells what they were placed for. */
   place(where = "") {
     const { scene, outlines, geometry, maps, page, animations } = this.viewer;

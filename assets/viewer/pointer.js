@@ -23,7 +23,7 @@ export function listen(viewer) {
     } else hover(viewer, event.offsetX, event.offsetY);
   });
   canvas.addEventListener("pointerup", (event) => {
-    const hit = last && last.moved < 4 ? viewer.at(event.offsetX, event.offsetY) : null;
+    const hit = last && last.moved < 4 && event.button === 0 ? viewer.at(event.offsetX, event.offsetY) : null;
     last = null;
     if (hit) viewer.pick(hit.side, hit.vertex);
   });

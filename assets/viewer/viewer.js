@@ -1,14 +1,14 @@
 // createViewer(element, geometry, options): the cortex with one map on it, or two. Needs no framework and no network.
 import { buildControls, showScale, thresholdOf } from "./controls.js";
-import { addPatches, commonScale, decodeGeometry, decodeValues, number, scaleOf, strongestAreas } from "./data.js";
+import { addPatches, commonScale, decodeGeometry, decodeValues, number, scaleOf } from "./data.js";
 import { buildDetail } from "./detail.js";
 import { offerColours, OUTLINES } from "./display.js";
-import { make } from "./elements.js";
 import { PRESETS } from "./layout.js";
 import { Animations } from "./motion.js";
 import { Names } from "./names.js";
 import { listen } from "./pointer.js";
 import { CortexScene } from "./scene.js";
+import { describe } from "./summary.js";
 
 const NO_WEBGL =
   "This browser cannot draw the cortex: WebGL 2 is not available. Turn on hardware acceleration or try another " +
@@ -18,7 +18,7 @@ const NO_WEBGL =
  * @param {HTMLElement} element  emptied and filled
  * @param {ArrayBuffer} buffer  what geometry_payload made
  * @param {{height?: number, values?: string, patches?: string, view?: string, theme?: "inherit"|"auto"|"light"|"dark",
- *   emptyText?: string, onPick?: (place: object) => void, onClose?: () => void, onScan?: (scan: number) => void}} options
+ *   emptyText?: string, onPick?: (place: object) => void, onClose?: () => void, onScan?: (scan: number, run: string) => void}} options
  *   `onPick` is given what was clicked; its answer is shown with `setDetail`
  * @returns {Promise<Viewer>}
  */
@@ -46,14 +46,15 @@ class Viewer {
     this.opacity = 1;
     this.outlines = "";
     this.picked = null;
+    this.problem = "";
     this.names = new Names(this);
     this.animations = new Animations(() => this.page.stage.clientWidth === 0, () => this.request());
-    this.detail = buildDetail(() => this.close(), (scan) => options.onScan?.(scan));
+    this.detail = buildDetail(() => this.close(), (scan, run) => options.onScan?.(scan, run));
     this.page = buildControls(
       element,
       {
         surfaces: geometry.surfaces, parcellations: geometry.parcellations, credit: geometry.credit,
-        height: options.height ?? 480, picks: Boolean(options.onPick), detail: this.detail.node,
+        height: options.height ?? 480, picks: Boolean(options.onPick), detail: this.detail.nodes,
         presets: Object.entries(PRESETS).map(([name, { title }]) => ({ name, title })),
         theme: options.theme ?? "inherit",
       },
@@ -96,18 +97,18 @@ class Viewer {
   /** Show a map (`values_payload`), two beside each other (`pair_payload`), or bare cortex (null). Camera, surface,
    * threshold and display settings stay. */
   setValues(payload) {
-    let problem = "";
+    this.problem = "";
     try {
       this.maps = decodeValues(payload, this.geometry);
     } catch (error) {
       this.maps = [null];
-      problem = error.message;
+      this.problem = error.message;
     }
     this.stats.updates += 1;
     const { title, badge, foot, panes, compare } = this.page, compared = this.maps.length > 1;
     if (compared !== this.page.root.classList.contains("mv-compared")) compare(compared);
     this.scene?.setCompared(compared);
-    this.#say(problem);
+    this.#say();
     title.textContent = this.maps.map((map) => map?.title || "Cortex").join(" beside ");
     this.maps.forEach((map, i) => Object.assign(panes[i].title, { textContent: map?.title ?? "", title: map?.title ?? "" }));
     badge.hidden = !this.maps.some((map) => map?.simulated);
@@ -215,7 +216,7 @@ class Viewer {
   /** Ask for what happened at a mesh vertex, or in its parcel where outlines are drawn (`options.onPick`). */
   pick(side, vertex) {
     if (!this.options.onPick) return;
-    this.picked = { side, vertex };
+    this.picked = { side, vertex, outlines: this.outlines };
     this.detail.wait();
     this.page.root.classList.add("mv-told");
     this.#placeMark();
@@ -239,7 +240,8 @@ class Viewer {
       return;
     }
     const told = typeof payload === "string" ? JSON.parse(payload) : payload;
-    if (told.side !== this.picked.side || told.vertex !== this.picked.vertex) return;
+    const { side, vertex, outlines } = this.picked;
+    if (told.side !== side || told.vertex !== vertex || (told.outlines ?? outlines) !== outlines) return;
     this.detail.show(told);
   }
 
@@ -249,6 +251,7 @@ class Viewer {
   close() {
     if (!this.picked) return;
     this.picked = null;
+    if (this.detail.node.contains(document.activeElement)) this.page.canvas.focus({ preventScroll: true });
     this.detail.hide();
     this.page.root.classList.remove("mv-told");
     this.#placeMark();
@@ -284,6 +287,8 @@ class Viewer {
 
   dispose() {
     this.observer.disconnect();
+    this.names.stop();
+    this.detail.dispose();
     this.scene?.dispose();
     this.page.root.remove();
   }
@@ -322,44 +327,19 @@ class Viewer {
     this.page.foot.level.textContent = this.share === 0 ? "off" : [...new Set(levels)].join(" | ");
   }
 
-  #say(problem = "") {
+  #say() {
     const empty = this.options.emptyText ?? "No map yet.";
     const labels = ["left", "right"].map((side) => this.geometry.arrays[`${side}/${this.outlines}`]);
     const bare = this.outlines && !labels.some((side) => side.some((label) => label > 0));
     const lines = bare ? `${OUTLINES[this.outlines]}: no vertex lies in a parcel, so there is no border to draw.` : "";
     this.maps.forEach((map, i) => {
-      const text = (this.scene ? "" : NO_WEBGL) || problem || map?.message || (map ? lines : empty);
+      const text = (this.scene ? "" : NO_WEBGL) || this.problem || map?.message || (map ? lines : empty);
       Object.assign(this.page.panes[i].message, { textContent: text, hidden: text === "" });
     });
   }
 
   #describe() {
-    this.strongest = this.map?.extremes && !this.map.message ? strongestAreas(this.map, this.geometry) : [];
-    const told = ({ name, side, mean }) => `${name} ${side} ${number(mean)}`;
-    const units = this.map?.units ? ` (${this.map.units})` : "";
-    const first = this.maps.length > 1 ? "Strongest areas, on the left: " : `Strongest areas${units}: `;
-    const summary = this.strongest.length ? `${first}${this.strongest.map(told).join(", ")}.` : "";
-    if (this.page.summary.textContent !== summary) {
-      const parts = this.strongest.flatMap((area, i) => [i ? ", " : first, this.options.onPick ? this.#areaButton(area, told(area)) : told(area)]);
-      this.page.summary.replaceChildren(...(summary ? [...parts, "."] : []));
-    }
-    const simulated = this.maps.some((map) => map?.simulated) ? " Simulated data." : "";
-    const titles = this.maps.map((map) => map?.title).filter(Boolean).join(", beside it ");
-    const surface = this.geometry.surfaces.find((s) => s.name === this.scene?.surface)?.title ?? "";
-    const outlines = this.outlines ? ` Outlines of ${OUTLINES[this.outlines]}.` : "";
-    this.page.canvas.setAttribute(
-      "aria-label",
-      `Both hemispheres, ${surface.toLowerCase()} surface, ${this.view} view.${outlines} ${titles ? `${titles}.` : "No map."}` +
-        `${simulated} ${summary}`,
-    );
-  }
-
-  /** The name of an area, which a click or the keyboard asks for. */
-  #areaButton(area, text) {
-    const button = make("button", "mv-area", { type: "button", text, title: "Tell of the strongest place of this area" });
-    const focus = () => this.page.canvas.focus({ preventScroll: true }); // this list may be hidden now; Escape still closes
-    button.addEventListener("click", () => (focus(), this.pick(area.side, area.vertex)));
-    return button;
+    this.strongest = describe(this);
   }
 
   request() {

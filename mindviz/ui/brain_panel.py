@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -38,7 +39,12 @@ _TELL = f"""() => {{
   told("app-save", "Save this map: GIFTI, CIFTI, CSV, pictures, a page");
 }}"""
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+# What gradio does with an event while its last is being answered: "always_last" asks again afterwards, with the inputs
+# of then but the event's data of before; "multiple" asks at once, so that answers can overtake each other
+# (`viewer.ticketed`); "once", which is what `then` does unless told otherwise, forgets it.
 _LATEST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
+_EACH: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple"}
+_UNKNOWN = "Reading the run failed for a reason that mindviz does not know; the terminal it runs in shows the details."
 
 
 @dataclass(frozen=True)
@@ -145,16 +151,16 @@ def tie(
     kinds = [subject, panel.method, panel.control, panel.other, panel.own]
     apart = [panel.layer, panel.head, panel.position, panel.control, panel.other, panel.caution]
     about = [subject, panel.method, panel.other, panel.own]
-    subject.change(other_subject, about, [panel.other, panel.view], **_QUIET)
+    subject.change(other_subject, about, [panel.other, panel.view], **_LATEST)
     panel.control.input(fine_print, [panel.method, panel.control, panel.own], panel.caution, **_LATEST)
     changed = [panel.layer, panel.head, panel.position, panel.control, panel.other]
     announced = _announcing(panel, workspace, decoded)
-    chosen = [choice.input(**announced, **_LATEST) for choice in changed]
+    chosen = [choice.input(**announced, **_EACH) for choice in changed]
     anew = [
         panel.method.input(settled, kinds, apart, **_LATEST),
-        _tie_opening(panel, workspace, subject).success(settled, kinds, apart, **_QUIET),
+        _tie_opening(panel, workspace, subject).success(settled, kinds, apart, **_LATEST),
     ]
-    chosen += [event.then(**announced, **_QUIET) for event in [*events, *anew]]
+    chosen += [event.then(**announced, **_EACH) for event in [*events, *anew]]
     drawn = [_draw_after(event, panel, workspace, decoded) for event in chosen]
     _tie_telling(panel, workspace, where, drawn)
     _tie_saving(panel, workspace, decoded, events)
@@ -172,9 +178,13 @@ def _announcing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> d
             return gr.skip()  # drawing says it
         if result is None or (choice.method in courses.CHEAP and choice.control in courses.CHEAP_CONTROLS):
             return gr.skip()
-        return gr.update(busy=f"Computing: {choice.title}")
+        return gr.update(busy=_busy(f"Computing: {choice.title}"))
 
     return {"fn": announce, "inputs": [decoded, *panel.choices], "outputs": panel.view}
+
+
+def _busy(text: str, ticket: int | None = None) -> dict[str, Any]:
+    return {"text": text, "ticket": time.monotonic_ns() if ticket is None else ticket}
 
 
 def _draw_after(event: Any, panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> Any:
@@ -182,16 +192,16 @@ def _draw_after(event: Any, panel: BrainPanel, workspace: Workspace, decoded: gr
         result: Decoded | None, method: str, layer: int, head: int, control: str, position: int, own: OwnFiles,
         other: str,
     ) -> Any:  # fmt: skip
-        asked = (method, layer, head, control, other, position, own)
+        ticket, asked = time.monotonic_ns(), (method, layer, head, control, other, position, own)
         try:
-            return gr.update(value=payload(workspace, result, *asked), busy="")
+            shown = payload(workspace, result, *asked)
         except MindvizError as error:  # beside the queue, gradio tells the page of no error
-            said = viewer.missing_payload(workspace.dataset.mesh, "No map", str(error), workspace.simulated)
-            return gr.update(value=said, busy="")
+            shown = viewer.missing_payload(workspace.dataset.mesh, "No map", str(error), workspace.simulated)
+        return gr.update(value=viewer.ticketed(shown, ticket), busy=_busy("", ticket))
 
     inputs: list[Any] = [decoded, *panel.choices, panel.other]
-    drawn = event.then(draw, inputs, panel.view, **_QUIET)
-    drawn.failure(lambda: gr.update(busy=""), None, panel.view, **_QUIET)
+    drawn = event.then(draw, inputs, panel.view, **_EACH)
+    drawn.failure(lambda: gr.update(busy=_busy("")), None, panel.view, **_EACH)
     return drawn
 
 
@@ -223,29 +233,43 @@ def _tie_telling(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], 
     """Tell of the place that is clicked, and anew of the same place after another map or scan was `drawn`."""
 
     def tell_all(place: courses.Place | None, subject: str, run: str, scan: int, *chosen: Any) -> Any:
-        """The same once the map is known for the whole run; most often it is."""
-        known = courses.courses_of(workspace)
-        choice = _chosen(*chosen)
-        if place is None or not known.lacking(subject, run, choice):
-            return gr.skip()
-        _told(lambda: known.fill(subject, run, choice, int(scan)))
-        return tell(place, subject, run, scan, *chosen)
+        """The same once the map is known for the whole run; another click may have seen to that meanwhile."""
+        ticket = time.monotonic_ns()
 
-    def pick(event: gr.EventData, *chosen: Any) -> tuple[courses.Place, Any]:
-        place = _told(lambda: courses.Place(str(event.side), int(event.vertex), str(event.outlines)))
-        return place, tell(place, *chosen)
+        def filled(place: courses.Place) -> str:
+            courses.courses_of(workspace).fill(subject, run, _chosen(*chosen), int(scan))
+            return _answer(workspace, place, (subject, run, scan, *chosen), ticket, goes_on=False)
+
+        return answered(place, ticket, filled)
+
+    def pick(event: gr.EventData, before: courses.Place | None) -> Any:
+        """Only keeps the place: what depends on the event's own data must never wait for its turn."""
+        place = courses.Place(str(event.side), int(event.vertex), str(event.outlines), int(event.order))
+        return gr.skip() if before and place.order < before.order else place
 
     def tell(place: courses.Place | None, *chosen: Any) -> Any:
+        ticket = time.monotonic_ns()
+        return answered(place, ticket, lambda place: _answer(workspace, place, chosen, ticket))
+
+    def answered(place: courses.Place | None, ticket: int, job: Callable[[courses.Place], str]) -> Any:
+        """What `job` tells, or the sentence that says why it cannot: beside the queue, gradio tells of no error."""
         if place is None:
             return gr.skip()
-        return _told(lambda: gr.update(detail=detail(workspace, place, *chosen)))
+        try:
+            return gr.update(detail=job(place))
+        except MindvizError as error:
+            return gr.update(detail=courses.as_json(courses.refused(place, str(error)), ticket))
+
+    def failed(place: courses.Place | None) -> Any:
+        return gr.update(detail=courses.as_json(courses.refused(place, _UNKNOWN))) if place else gr.skip()
 
     inputs: list[Any] = [panel.place, *where, *panel.choices]
-    picked = panel.view.select(pick, inputs[1:], [panel.place, panel.view], **_LATEST)
-    picked.then(tell_all, inputs, panel.view, **_QUIET)
-    panel.view.clear(lambda: None, None, panel.place, **_QUIET)
-    for event in drawn:
-        event.then(tell, inputs, panel.view, **_QUIET).then(tell_all, inputs, panel.view, **_QUIET)
+    picked = panel.view.select(pick, panel.place, panel.place, **_EACH)
+    panel.view.clear(lambda: None, None, panel.place, **_EACH)
+    for event in [picked, *drawn]:
+        told = event.then(tell, inputs, panel.view, **_LATEST)
+        for answer in (told, told.then(tell_all, inputs, panel.view, **_LATEST)):
+            answer.failure(failed, panel.place, panel.view, **_EACH)
 
 
 def _told(job: Any) -> Any:
@@ -283,13 +307,13 @@ def _tie_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, even
         return gr.update(value=_SAVE, interactive=result is not None)
 
     for event in events:
-        event.then(ready, decoded, panel.save, **_QUIET)
+        event.then(ready, decoded, panel.save, **_LATEST)
     inputs: list[Any] = [decoded, *panel.choices, panel.other]
     making = panel.save.click(lambda: gr.update(value=_SAVING, interactive=False), None, panel.save, **_QUIET).then(
         zipped, inputs, panel.zipped, show_progress="hidden", concurrency_limit=1, concurrency_id="save"
     )
     making.success(None, panel.zipped, None, js=_FETCH)
-    making.then(ready, decoded, panel.save, **_QUIET)
+    making.then(ready, decoded, panel.save, **_LATEST)
 
 
 def saved(
@@ -331,5 +355,14 @@ def detail(
     own: OwnFiles = NOTHING,
 ) -> str:  # fmt: skip
     """What the viewer tells of a place (`courses.told`), as JSON."""
-    choice = own.choice(method, layer, head, control, position)
-    return courses.as_json(courses.told(workspace, subject, run, int(scan), choice, place, own.by(choice)))
+    return _answer(workspace, place, (subject, run, scan, method, layer, head, control, position, own))
+
+
+def _answer(
+    workspace: Workspace, place: courses.Place, asked: Sequence[Any], ticket: int | None = None, goes_on: bool = True
+) -> str:
+    """`detail` of what the page `asked`, as the answer to a request of that number."""
+    subject, run, scan, *chosen = asked
+    choice, own = _chosen(*chosen), chosen[-1]
+    content = courses.told(workspace, subject, run, int(scan), choice, place, own.by(choice), goes_on)
+    return courses.as_json(content, ticket)

@@ -36,11 +36,15 @@ _SIDES = {"left": "left hemisphere", "right": "right hemisphere"}
 
 @dataclass(frozen=True)
 class Place:
-    """A mesh vertex of a hemisphere, or (`outlines` names a parcellation of the viewer) the parcel that it lies in."""
+    """A mesh vertex of a hemisphere, or (`outlines` names a parcellation of the viewer) the parcel that it lies in.
+
+    `order` is which of the page's clicks it is.
+    """
 
     side: str
     vertex: int
     outlines: str = ""
+    order: int = 0
 
     def __post_init__(self) -> None:
         known = ("", "patch", *PARCELLATION_KEYS)
@@ -206,24 +210,24 @@ def courses_of(workspace: Workspace) -> Courses:
 # ------------------------------------------------------------------------------------------ what is told
 def told(
     workspace: Workspace, subject: str, run: str, scan: int, choice: MapChoice, place: Place,
-    by: Parcellation | None = None,
+    by: Parcellation | None = None, goes_on: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """What the viewer tells of a place, as JSON: two courses, the scan that is shown, the clips that drive it most.
 
-    It computes no map (`Courses.fill` does). A place without a voxel answers with ``message`` alone.
+    It computes no map (`Courses.fill` does); `goes_on` says whether that is done next, if there is any lacking. A place
+    without a voxel answers with ``message`` alone.
     """
     try:
         where = region(workspace, subject, place)
     except _NoVoxel as error:
-        return {"message": str(error), "side": place.side, "vertex": place.vertex}
+        return refused(place, str(error))
     values = _mean(courses_of(workspace).known(subject, run, choice, by)[:, where.columns])
     bold = workspace.dataset.run(subject, run).bold[:, where.columns].mean(axis=1)
     spec, clips = workspace.dataset.window_spec, driving_clips(workspace, subject, run, where.columns)
-    at, note = [index for index, _ in clips], _note(values, choice, computable(workspace, subject, choice))
+    at, note = [index for index, _ in clips], _note(values, choice, computable(workspace, subject, choice), goes_on)
     return {
-        "message": "",
-        "side": place.side,
-        "vertex": place.vertex,
+        **refused(place, ""),
+        "subject": subject,
         "title": where.title,
         "run": run,
         "scan": scan,
@@ -237,9 +241,18 @@ def told(
     }
 
 
-def as_json(content: dict[str, Any]) -> str:
-    """What `told` returns, as the viewer reads it; a ticket makes each answer new, since a page sees changes only."""
-    return json.dumps({**content, "ticket": time.monotonic_ns()}, allow_nan=False)
+def refused(place: Place, why: str) -> dict[str, Any]:
+    """What is told of a place of which nothing can be: which it is, and why."""
+    return {"message": why, "side": place.side, "vertex": place.vertex, "outlines": place.outlines}
+
+
+def as_json(content: dict[str, Any], ticket: int | None = None) -> str:
+    """What `told` returns, as the viewer reads it.
+
+    `ticket` is the number of the request (by default one of now): it makes each answer new, since a page sees changes
+    only, and tells an answer that comes too late.
+    """
+    return json.dumps({**content, "ticket": time.monotonic_ns() if ticket is None else ticket}, allow_nan=False)
 
 
 def driving_clips(workspace: Workspace, subject: str, run: str, columns: np.ndarray) -> list[tuple[int, float]]:
@@ -270,7 +283,7 @@ def _plain(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]
 
 
-def _note(values: np.ndarray, choice: MapChoice, cheap: bool) -> str:
+def _note(values: np.ndarray, choice: MapChoice, cheap: bool, goes_on: bool) -> str:
     """What has to be said of a course that is not whole, or that cannot change."""
     known, count = int(np.isfinite(values).sum()), len(values)
     if choice.method == "pattern":
@@ -278,6 +291,7 @@ def _note(values: np.ndarray, choice: MapChoice, cheap: bool) -> str:
     if known == count:
         return ""
     if cheap:
-        return f"Known for {known} of {count} scans so far; more are being computed."
+        more = "more are being computed" if goes_on else "another click here computes more"
+        return f"Known for {known} of {count} scans so far; {more}."
     name = replace(choice, control="", position=-1).title + (" less this control" if choice.control else "")
     return f"{name} takes long: known only for the {known} of {count} scans drawn so far."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mindviz import __version__, brain, checkpoint, video
+from mindviz.brain import Parcellation
 from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip, Window
 from mindviz.ui.map_choice import CONTROLS_SAID, MapChoice, choose
 from mindviz.ui.map_names import label, layer_and_head
@@ -121,6 +122,11 @@ def map_record(workspace: Workspace, subject: str, choice: MapChoice, found: Att
         "units": choice.units,
         "caution": workspace.caution(choice.method),
     }
+
+
+def parcel_record(by: Parcellation | None) -> dict[str, Any]:
+    """Of which files the parcels of a lesion are."""
+    return {"parcellation_files": [{"file": name, "sha256": digest} for name, digest in by.files]} if by else {}
 
 
 def gifti_metadata(told: Mapping[str, Any], simulated: bool) -> dict[str, str]:

@@ -77,11 +77,11 @@ def export_map(
     name = label(workspace, subject, choice)
     found = attribution(workspace, decoded, choice, own)
     surface = workspace.surface_map(subject, found, name)
-    told = record(workspace, decoded, choice, found)
-    theirs = own.map(other)
-    told |= {"beside": {"file": theirs[0]}} if theirs else {}
+    second = map_names.second_of(workspace, decoded, choice, other, own)
+    told = record(workspace, decoded, choice, found, own.by(choice)) | _beside(workspace, second, other, own)
+    html = page(workspace, decoded, surface, told, choice, other, own, second)
     with checkpoint.atomic_folder(folder) as target:
-        write_map(surface, target, choice, told, page(workspace, decoded, surface, told, choice, other, own))
+        write_map(surface, target, choice, told, html)
     return folder / "map.json"
 
 
@@ -116,12 +116,13 @@ def page(
     choice: MapChoice,
     other: str = "",
     own: OwnFiles = NOTHING,
+    second: map_names.Second | None = None,
 ) -> str:
     """The text of ``map.html``: the map, or two of them; the caution of each method and what a control is."""
     subject = decoded.window.subject
     if not other:
         return page_of_one(workspace, subject, surface, told, choice)
-    payload = map_names.compared(workspace, decoded, choice, surface, other, own)
+    payload = map_names.compared(workspace, decoded, choice, surface, other, own, second)
     if own.map(other):
         return _page(workspace, subject, surface, told, payload, [choice])
     beside = map_names.changed(choice, subject, other)[0]
@@ -216,15 +217,30 @@ def _rows(values: np.ndarray, parcels: parcellations.Parcellation) -> Iterator[l
 
 
 # ---------------------------------------------------------------------- where it comes from
-def record(workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap) -> dict[str, Any]:
-    """Where the map of a decoded scan comes from, as JSON."""
+def record(
+    workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap, by: brain.Parcellation | None = None
+) -> dict[str, Any]:
+    """Where the map of a decoded scan comes from, as JSON; `by` are the parcels of a lesion, if not HCP-MMP's."""
     return source_record(workspace, decoded.window.subject, choice.stage) | {
         "scan": export.scan_record(workspace, decoded.window),
-        "map": export.map_record(workspace, decoded.window.subject, choice, found),
+        "map": export.map_record(workspace, decoded.window.subject, choice, found) | export.parcel_record(by),
         "seed": decoded.settings.seed,
         "settings": asdict(decoded.settings),
         "provenance": decoded.provenance,
     }
+
+
+def _beside(workspace: Workspace, second: map_names.Second | None, other: str, own: OwnFiles) -> dict[str, Any]:
+    """What stands beside the map in ``map.html``: a file of the person's own, or which map of which subject."""
+    theirs = own.map(other)
+    if theirs:
+        return {"beside": {"file": theirs[0]}}
+    if second is None:
+        return {}
+    if second.found is None:
+        return {"beside": {"subject": second.subject, "missing": second.missing}}
+    told = export.map_record(workspace, second.subject, second.choice, second.found)
+    return {"beside": {"subject": second.subject, **told, **export.parcel_record(own.by(second.choice))}}
 
 
 def source_record(workspace: Workspace, subject: str, stage: str = "full") -> dict[str, Any]:

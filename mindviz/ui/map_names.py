@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mindviz.explain import METHODS
-from mindviz.types import Decoded, MindvizError, SurfaceMap, Window
+from mindviz.types import AttentionMap, Decoded, MindvizError, SurfaceMap, Window
 from mindviz.ui import viewer, views
 from mindviz.ui.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
 from mindviz.ui.own_files import NOTHING, OwnFiles
@@ -94,13 +94,39 @@ def _aspect(workspace: Workspace, choice: MapChoice, subject: str, kind: str) ->
     return name[0].upper() + name[1:]
 
 
+@dataclass(frozen=True)
+class Second:
+    """The map beside another, of the same scan: what it is, of which subject; without a map, `missing` says why."""
+
+    choice: MapChoice
+    subject: str
+    found: AttentionMap | None
+    missing: str = ""
+
+
+def second_of(
+    workspace: Workspace, decoded: Decoded, choice: MapChoice, other: str, own: OwnFiles = NOTHING
+) -> Second | None:
+    """The map that a value of `others` stands for, beside that of `choice`; None for none and for a map of `own`."""
+    if not other or own.map(other):
+        return None
+    window = decoded.window
+    second, subject = changed(choice, window.subject, other)
+    try:
+        found = workspace.map_of(_window(workspace, subject, window.run, window.index), second, own.by(second))
+    except MindvizError as error:
+        return Second(second, subject, None, str(error))
+    return Second(second, subject, found)
+
+
 def compared(
-    workspace: Workspace, decoded: Decoded, choice: MapChoice, surface: SurfaceMap, other: str, own: OwnFiles = NOTHING
-) -> str:
+    workspace: Workspace, decoded: Decoded, choice: MapChoice, surface: SurfaceMap, other: str,
+    own: OwnFiles = NOTHING, second: Second | None = None,
+) -> str:  # fmt: skip
     """A map (`surface`, of `choice`) beside that of the same scan which `other` (a value of `others`) stands for.
 
     A map of `own` is shown as it is, whatever the scan. A second map that there is not is bare cortex with the sentence
-    that says why.
+    that says why. `second` is `second_of`, where it is known already.
 
     Returns
     -------
@@ -112,19 +138,18 @@ def compared(
     if theirs:
         mine = viewer.values_payload(surface, choice.title, choice.units, simulated, signed=choice.signed)
         return viewer.pair_payload(mine, viewer.values_payload(theirs[1], f"Your map: {theirs[0]}"))
-    second, subject = changed(choice, window.subject, other)
-    titles = aspects(workspace, (choice, window.subject), (second, subject), other.partition(":")[0])
+    second = second or second_of(workspace, decoded, choice, other, own)
+    if second is None:
+        raise MindvizError(f"a map is compared with another, found {other!r}")
+    theirs_is = (second.choice, second.subject)
+    titles = aspects(workspace, (choice, window.subject), theirs_is, other.partition(":")[0])
     mine = viewer.values_payload(surface, titles[0], choice.units, simulated, signed=choice.signed)
-    try:
-        found = workspace.map_of(_window(workspace, subject, window.run, window.index), second, own.by(second))
-        beside = workspace.surface_map(subject, found, titles[1])
-    except MindvizError as error:
-        said = str(error)
-        return viewer.pair_payload(
-            mine, viewer.missing_payload(surface.mesh, titles[1], said[0].upper() + said[1:], simulated)
-        )
+    if second.found is None:
+        said = second.missing[0].upper() + second.missing[1:]
+        return viewer.pair_payload(mine, viewer.missing_payload(surface.mesh, titles[1], said, simulated))
+    beside = workspace.surface_map(second.subject, second.found, titles[1])
     return viewer.pair_payload(
-        mine, viewer.values_payload(beside, titles[1], second.units, simulated, signed=second.signed)
+        mine, viewer.values_payload(beside, titles[1], second.choice.units, simulated, signed=second.choice.signed)
     )
 
 

@@ -73,7 +73,7 @@ def save_map(
     surface = workspace.surface_map(scans.subject, found, name)
     told = source_record(workspace, scans.subject, choice.stage) | {
         "scan": _scan_record(workspace, scans, windows),
-        "map": export.map_record(workspace, scans.subject, choice, found) | _parcel_record(by),
+        "map": export.map_record(workspace, scans.subject, choice, found) | export.parcel_record(by),
     }
     with checkpoint.atomic_folder(folder) as target:
         write_map(surface, target, choice, told, page_of_one(workspace, scans.subject, surface, told, choice))
@@ -105,11 +105,6 @@ def _found(
         )
         method = f"{method} minus {choice.control}"
     return AttentionMap(values, choice.layer, choice.head, explainer.stage, method)
-
-
-def _parcel_record(by: Parcellation | None) -> dict[str, Any]:
-    """Of which files the parcels are."""
-    return {"parcellation_files": [{"file": name, "sha256": digest} for name, digest in by.files]} if by else {}
 
 
 def _scan_record(workspace: Workspace, scans: Scans, windows: list[Window]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parents[2] / "assets" / "viewer"
 SCRIPTS = (
     "viewer.js", "scene.js", "layout.js", "shaders.js", "outlines.js", "labels.js", "controls.js", "display.js",
-    "pointer.js", "names.js", "motion.js", "detail.js", "elements.js", "data.js", "colormaps.js", "three.module.min.js",
+    "pointer.js", "names.js", "motion.js", "detail.js", "summary.js", "elements.js", "data.js", "colormaps.js",
+    "three.module.min.js",
 )  # fmt: skip
 
 
@@ -98,6 +99,12 @@ def pair_payload(first: str, second: str) -> str:
     if maps[0]["mesh"] != maps[1]["mesh"]:
         raise MindvizError(f"two maps to compare need one mesh, found {maps[0]['mesh']} and {maps[1]['mesh']}")
     return json.dumps({"format": FORMAT, "maps": maps})
+
+
+def ticketed(payload: str | None, ticket: int) -> str:
+    """A payload, or bare cortex, with the number of the request it answers: the page refuses one below the last."""
+    content = {"format": FORMAT, "maps": []} if payload is None else json.loads(payload)
+    return json.dumps({**content, "ticket": ticket})
 
 
 def missing_payload(mesh: str, title: str, message: str, simulated: bool = False) -> str:
@@ -179,11 +186,12 @@ def viewer_html(
     `height_px` is that of the drawing; the buttons and the colour bar come on top. It first shows `view` (lateral,
     medial, dorsal, ventral, posterior): by default from behind, where the visual cortex is.
 
-    It has three more properties: ``patches`` (`patches_payload`), ``busy``, what is being computed (``""`` for
+    It has three more properties: ``patches`` (`patches_payload`), ``busy``, what is being computed (``text``, empty for
     nothing), and ``detail``, what is told of the place that was clicked (JSON of `mindviz.ui.courses.told`, None to
-    close it). A click triggers ``select`` with ``side``, ``vertex`` and ``outlines`` (the parcellation whose borders
-    are drawn, ``""`` for none), closing what is told triggers ``clear``. A clip that is chosen there sends the event
-    ``mindviz-scan`` to the document.
+    close it). A ``ticket`` in value, busy or detail (`ticketed`) is the number of the request that it answers: one
+    below the last is not shown. A click triggers ``select`` with ``side``, ``vertex``, ``outlines`` (the parcellation
+    whose borders are drawn, ``""`` for none) and ``order``, closing what is told triggers ``clear``. A clip that is
+    chosen there sends the event ``mindviz-scan`` with run and scan to the document.
     """
     import gradio as gr
 
@@ -200,7 +208,7 @@ def viewer_html(
         label=label,
         min_height=height_px,
         detail=None,
-        busy="",
+        busy=None,
         patches=patches,
     )
 
@@ -218,14 +226,23 @@ const mount = element.querySelector(".mv-mount");
 const config = window.gradio_config ?? {};
 const file = (path) => `${config.root ?? ""}${config.api_prefix ?? "/gradio_api"}/file=${path}`;
 let viewer = null;
-watch("value", () => viewer?.setValues(props.value));
-watch("busy", () => viewer?.setBusy(props.busy));
-watch("detail", () => viewer?.setDetail(props.detail));
+const last = {};
+// answers can arrive out of order: one to an earlier request than what is shown is not shown
+const hear = (name, show) => watch(name, () => {
+  const content = typeof props[name] === "string" && props[name] ? JSON.parse(props[name]) : props[name];
+  const ticket = content?.ticket ?? 0;
+  if (ticket && ticket < (last[name] ?? 0)) return;
+  last[name] = ticket || (last[name] ?? 0);
+  if (viewer) show(content);
+});
+hear("value", (map) => viewer.setValues(map));
+hear("busy", (busy) => viewer.setBusy(busy?.text));
+hear("detail", (told) => viewer.setDetail(told));
 watch("patches", () => viewer?.setPatches(props.patches));
 const on = {
-  onPick: ({ side, vertex, outlines }) => trigger("select", { side, vertex, outlines }),
+  onPick: (place) => trigger("select", { ...place, order: Math.round(performance.now()) }),
   onClose: () => trigger("clear"),
-  onScan: (scan) => document.dispatchEvent(new CustomEvent("mindviz-scan", { detail: scan })),
+  onScan: (scan, run) => document.dispatchEvent(new CustomEvent("mindviz-scan", { detail: { run, scan } })),
 };
 (async () => {
   try {

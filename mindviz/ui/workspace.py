@@ -139,7 +139,8 @@ class Workspace:
             return ()
         home = self.decoder.folder
         held = [stage for stage in STAGE_NAMES if encoder_folder(home, subject, stage).is_dir()]
-        return ("untrained", *(stage for stage in held if stage != self.decoder.info.stage))
+        same = (self.decoder.info.stage, "full")  # the folder of the last stage is that of the decoder itself
+        return ("untrained", *(stage for stage in held if stage not in same))
 
     def patches(self, subject: str) -> np.ndarray:
         """The patch of each voxel (V,), from 0; -1 for one that the encoder leaves out."""

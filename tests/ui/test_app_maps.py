@@ -42,9 +42,43 @@ def test_one_scan_of_the_window_is_drawn_told_of_and_saved(page, app, tmp_path):
     assert not page.locator("#app-position").is_visible()
 
 
+def test_the_map_and_the_place_of_the_last_choice_stay(page, app):
+    choose(page, 5)
+    decode(page)
+    page.wait_for_selector("#app-save:enabled")
+    pick(page, "#app-method", "Lesion of an area (HCP-MMP)")
+    pick(page, "#app-method", "Integrated gradients")  # while the lesion is being computed, if that takes a while
+    pick(page, "#app-method", "Attention received")
+    page.wait_for_function(TITLED, arg="Attention received")
+    voxels = """(v) => { const held = [...v.map.left.keys()].filter((i) => v.map.left[i] === v.map.left[i]);
+      for (const i of held.slice(0, 3)) v.pick('left', i); return v.picked.vertex; }"""
+    vertex = page.evaluate(f"({voxels})({VIEWER})")  # three clicks, faster than any is answered
+    page.wait_for_selector("#cortex .mv-plot")
+    page.wait_for_function("() => !document.querySelector('#cortex .mv-detail[aria-busy]')")
+    page.wait_for_timeout(4000)  # late answers
+    assert page.inner_text("#cortex .mv-title") == "Attention received"
+    assert not page.locator("#cortex .mv-busy").is_visible()
+    assert page.evaluate(f"{VIEWER}.picked.vertex") == vertex
+    assert "Attention received" in page.locator("#cortex .mv-plot").get_attribute("aria-label")
+    page.locator("#cortex .mv-close").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className") == "mv-canvas"
+
+
+def test_a_clip_of_another_run_chooses_no_scan(page, app):
+    choose(page, 5)
+    send = "detail => document.dispatchEvent(new CustomEvent('mindviz-scan', { detail }))"
+    page.evaluate(send, {"run": "another", "scan": 2})
+    assert page.inner_text(".app-strip-scan") == "Scan 5"
+    page.evaluate(send, {"run": "test1", "scan": 2})
+    assert page.inner_text(".app-strip-scan") == "Scan 2"
+
+
+VIEWER = "[...document.querySelectorAll('#cortex *')].find((node) => node.viewer).viewer"
+
+
 def values(page) -> list[float]:
-    find = "[...document.querySelectorAll('#cortex *')].find((node) => node.viewer).viewer"
-    return page.evaluate(f"[...({find}).map.left].filter((x) => x === x)")
+    return page.evaluate(f"[...({VIEWER}).map.left].filter((x) => x === x)")
 
 
 def test_an_own_map_stands_beside_and_an_own_parcellation_is_lesioned_by(page, app, tmp_path):

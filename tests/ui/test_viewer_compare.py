@@ -262,3 +262,42 @@ def test_enter_on_the_canvas_asks_for_the_strongest_area_then_the_next(page):
     first, second = page.evaluate("asked")
     strongest = page.evaluate("viewer.strongest.map(({ side, vertex }) => ({ side, vertex, outlines: '' }))")
     assert [first, second] == strongest[:2]
+
+
+def test_a_refusal_stays_when_the_outlines_change(page):
+    show(page, from_cortex(np.zeros(20484), "fsaverage5"))
+    page.evaluate("viewer.setOutlines('network')")
+    assert "The map is on fsaverage5" in page.locator(".mv-message").first.inner_text()
+    show(page, area_map("V1"))
+    assert not page.locator(".mv-message").first.is_visible()
+
+
+def test_two_maps_are_told_of_in_words_and_left_is_a_hemisphere(page):
+    page.evaluate("p => viewer.setValues(p)", pair("V1", "V2"))
+    text = page.locator(".mv-summary").inner_text()
+    first, second = text.split("Of the second: ")
+    assert first.startswith("Strongest areas of the first map: V1 ") and "V1 left 3" in first and "V1 right 3" in first
+    assert second.startswith("V2 ") and "V2 left 3" in second and "V2 right 3" in second and "on the left" not in text
+    assert text in page.locator(".mv-canvas").get_attribute("aria-label")
+
+
+def test_an_answer_is_announced_and_the_focus_comes_back_to_the_cortex(page):
+    hit = pick(page)
+    heard = page.locator(".mv-heard[role=status]")
+    assert heard.text_content() == ""
+    page.evaluate("t => viewer.setDetail(t)", json.dumps(told(hit["side"], hit["vertex"])))
+    assert heard.text_content().startswith("V1, left hemisphere, voxel 7, over 12 scans of test1. Attention")
+    page.locator(".mv-close").focus()
+    page.keyboard.press("Enter")
+    assert not page.locator(".mv-detail").is_visible() and heard.text_content() == ""
+    assert page.evaluate("document.activeElement.className") == "mv-canvas"
+
+
+def test_only_the_main_button_asks_and_only_its_own_answer_is_shown(page):
+    hit = pick(page)
+    page.evaluate("t => viewer.setDetail(t)", json.dumps(told(hit["side"], hit["vertex"]) | {"outlines": "area"}))
+    assert page.locator(".mv-detail[aria-busy]").count() == 1 and page.locator(".mv-plot").count() == 0
+    page.evaluate("viewer.close(); asked.length = 0")
+    at = page.evaluate("([side, vertex]) => viewer.scene.project(side, vertex)", [hit["side"], hit["vertex"]])
+    page.locator(".mv-canvas").click(position={"x": at["x"], "y": at["y"]}, button="right")
+    assert page.evaluate("asked") == []

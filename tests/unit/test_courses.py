@@ -114,6 +114,14 @@ def test_an_expensive_map_is_told_of_the_scans_that_were_drawn_only(workspace, f
     assert found["note"] == "Lesion of a patch takes long: known only for the 1 of 12 scans drawn so far."
 
 
+def test_it_is_said_whether_more_is_being_computed(workspace, fresh):
+    choice, place = map_choice.choose("rollout"), place_of(workspace, 17)
+    courses.courses_of(workspace).known("1", "test1", choice)[:, :] = np.nan
+    said = [courses.told(workspace, "1", "test1", 4, choice, place, goes_on=on)["map"]["note"] for on in (True, False)]
+    assert said[0] == "Known for 0 of 12 scans so far; more are being computed."
+    assert said[1] == "Known for 0 of 12 scans so far; another click here computes more."
+
+
 def test_filling_stops_when_patience_ends_and_goes_on_later(workspace, monkeypatch):
     monkeypatch.setattr(courses, "PATIENCE_S", 0.0)
     known = Courses(workspace)

@@ -284,6 +284,21 @@ def test_a_map_that_there_is_not_is_a_sentence(choice, message, opened, decoded,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("other", "subject", "method", "control"),
+    [
+        ("subject:2", "2", "rollout", None),
+        ("control:uniform", "1", "rollout", "uniform"),
+        ("method:received", "1", "received", None),
+    ],
+)
+def test_the_record_tells_of_the_map_beside_it(other, subject, method, control, opened, decoded, tmp_path, quick):
+    told = json.loads(map_export.export_map(opened, decoded, tmp_path / "map", "rollout", other=other).read_text())
+    beside = told["beside"]
+    assert (beside["subject"], beside["method"], beside["control"]) == (subject, method, control)
+    assert set(told["map"]) <= set(beside) and told["map"]["method"] == "rollout"
+
+
 # ---------------------------------------------------------------------- the zip
 def test_the_zip_holds_the_files_in_a_folder_of_its_name(opened, decoded, tmp_path, quick) -> None:
     path = map_export.zip_map(opened, decoded, tmp_path, "received", 1, -1, "untrained")

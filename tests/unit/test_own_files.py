@@ -130,6 +130,7 @@ def test_a_parcellation_is_lesioned_by_and_kept_apart_from_its_namesake(workspac
     assert path.name.endswith("_lesion-area_parcels-nets.dlabel.nii.zip")
     told = json.loads(map_export.export_map(workspace, decoded, tmp_path / "map", *asked).read_text())
     assert told["map"]["parcellation"] == "nets.dlabel.nii" and "$" not in told["map"]["label"]
+    assert [set(file) for file in told["map"]["parcellation_files"]] == [{"file", "sha256"}]
     assert "method:lesion_area" in {value for _, value in map_names.others(workspace, "1", method, own)}
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mindviz.explain import CONTROLS, METHODS
 from mindviz.types import Decoded, Encoding, MindvizError, SamplingSettings, VideoClip, Window
-from mindviz.ui import background, brain_panel, decode_tab, views
+from mindviz.ui import background, brain_panel, build, decode_tab, viewer, views
 from mindviz.ui.workspace import CONTROL_NAMES, compare
 
 
@@ -146,6 +148,23 @@ def test_before_anything_was_decoded_the_cortex_is_bare(workspace):
     assert brain_panel.payload(workspace, None, "rollout") is None
 
 
+def test_an_answer_bears_the_number_of_its_request(workspace, decoded):
+    shown = viewer.ticketed(brain_panel.payload(workspace, decoded, "rollout"), 7)
+    assert json.loads(shown)["ticket"] == 7 and json.loads(shown)["title"] == "Attention rollout"
+    bare = json.loads(viewer.ticketed(None, 8))  # else a late map would stay where there is none
+    assert (bare["ticket"], bare["maps"]) == (8, [])
+
+
+def test_no_event_of_the_cortex_is_forgotten_while_its_last_is_answered(workspace):
+    with build(workspace) as page:
+        config = page.get_config_file()
+    view = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "cortex")
+    tied = [d for d in config["dependencies"] if view in d["outputs"]]
+    assert tied and {d["trigger_mode"] for d in tied} <= {"multiple", "always_last"}
+    clicked = [d for d in config["dependencies"] if [view, "select"] in [list(t) for t in d["targets"]]]
+    assert [d["trigger_mode"] for d in clicked] == ["multiple"]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_drawn_under_its_name(workspace, decoded, method):
     shown = json.loads(brain_panel.payload(workspace, decoded, method, layer=1, head=0))
@@ -167,6 +186,13 @@ def test_a_map_less_its_control(workspace, decoded, control):
         assert found.method == f"{method} minus {control}" and CONTROL_NAMES[control]
     shown = json.loads(brain_panel.payload(workspace, decoded, "rollout", control=control))
     assert shown["signed"] and shown["title"].startswith("Attention rollout less") and shown["units"] == "difference"
+
+
+def test_a_stage_that_is_the_decoder_itself_is_not_compared_with(workspace):
+    real = workspace.decoder
+    info = SimpleNamespace(stage="contrast")
+    early = replace(workspace, decoder=SimpleNamespace(data=real.data, folder=real.folder, info=info))
+    assert not {"full", "contrast"} & set(early.stages("1")) and "untrained" in early.stages("1")
 
 
 def test_methods_are_those_the_checkpoint_allows(workspace):
