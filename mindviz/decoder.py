@@ -41,6 +41,7 @@ from mindviz.diffusion import (
     Namer,
     Naming,
     Progress,
+    SketchConfig,
     UNetConfig,
     VAEConfig,
     VideoUNet,
@@ -154,7 +155,10 @@ class Decoder:
         side = self.info.image_size // self.codec.config.downscale
         shape = (1, self.unet.config.in_channels, settings.num_frames, side, side)
         latents = initial_latents(shape, settings.seed, settings.shared_noise).to(self.device)
-        sketch, condition = self._sketch(condition, unwanted, settings)
+        sketch: Tensor | None = None
+        if self.unet.config.sketch is not None:
+            with _timed(timings, "sketch"):
+                sketch, condition = self._sketch(self.unet.config.sketch, condition, unwanted, settings)
         noise = torch.Generator(self.device).manual_seed(settings.seed)
         with self._one_at_a_time, torch.no_grad():  # the U-Net holds the frame count of the pass that is running
             with _timed(timings, "sample"):
@@ -170,11 +174,10 @@ class Decoder:
         frames = rearrange((pixels * 255.0).round().to(torch.uint8), "c f h w -> f h w c")
         return VideoClip(np.ascontiguousarray(frames.cpu().numpy()), self.info.fps)
 
-    def _sketch(self, tokens: Tensor, negative: Tensor, settings: SamplingSettings) -> tuple[Tensor | None, Tensor]:
+    def _sketch(
+        self, config: SketchConfig, tokens: Tensor, negative: Tensor, settings: SamplingSettings
+    ) -> tuple[Tensor, Tensor]:
         """The sketch of a model that draws one first, (1, channels, F, h, w), and the tokens to paint it to."""
-        config = self.unet.config.sketch
-        if config is None:
-            return None, tokens
         generator = torch.Generator("cpu").manual_seed(settings.seed)
         noise = torch.randn(1, settings.sketch_draws, config.codes, generator=generator)
         naming = self.naming if settings.name_sketch else None

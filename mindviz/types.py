@@ -195,7 +195,8 @@ class SamplingSettings:
 class Decoded:
     """One decoded window. Every view re-renders it; none computes it again.
 
-    `timings` holds seconds by step (``encode``, ``sample``, ``vae``); `provenance` the checkpoint, stage and versions.
+    `timings` holds seconds by step (``encode``, ``sketch`` where one is drawn, ``sample``, ``vae``); `provenance` the
+    checkpoint, stage and versions.
     """
 
     clip: VideoClip
