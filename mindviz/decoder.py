@@ -119,9 +119,8 @@ class Decoder:
         self.check_settings(settings)
         timings: dict[str, float] = {}
         with _timed(timings, "encode"):
-            unwanted = self._negative_bold(window, settings, negative)
+            negative_tokens = self.negative_tokens(window, settings, negative)
             encoding = self.encode(window, attention)
-            negative_tokens = self._tokens(window.subject, unwanted)
         clip = self.decode_tokens(encoding.tokens, negative_tokens, settings, callback, timings)
         return Decoded(clip, window, encoding, settings, timings, self.provenance)
 
@@ -136,6 +135,12 @@ class Decoder:
             tokens, maps = encoder.encode(bold, attention)
         layers = (LayerAttention(_numpy(m.spatial), None if m.temporal is None else _numpy(m.temporal)) for m in maps)
         return Encoding(_numpy(tokens[0]), tuple(layers))
+
+    def negative_tokens(
+        self, window: Window, settings: SamplingSettings, negative: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The tokens (S, D) that guidance leads away from when this window is decoded; arguments as of `decode`."""
+        return self._tokens(window.subject, self._negative_bold(window, settings, negative))
 
     def decode_tokens(
         self,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mindviz.checkpoint import atomic_file, load_arrays, read_json, save_arrays, write_json
 from mindviz.data import Dataset
-from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig
 from mindviz.types import MindvizError
 from training.ablation_table import REFERENCE, TestClips, clips_of_tests, levels, markdown, table_of
 from training.contrast import ContrastConfig, ContrastTask
@@ -50,6 +50,7 @@ class Variant:
     last : the last stage: the ridge regression alone, its correction (attention still uniform), or the contrast.
     encoder, contrast : changes of `EncoderConfig` and `ContrastConfig`.
     pretrained, corrected : whether the contrast begins at what masked modelling and the correction learnt.
+    mask_ratio : of masked modelling; None is the recipe's.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Variant:
     contrast: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool = True
     corrected: bool = True
+    mask_ratio: float | None = None
 
     @property
     def folder(self) -> str:
@@ -66,7 +68,8 @@ class Variant:
 
 
 _NO_READ_OUT = {"readout_rank": 0, "layout_rank": 0, "memory_heads": 0}
-_PUBLISHED_HEAD = "same loss, as many steps of masked modelling and contrast as the full one; no ridge, no correction"
+_PUBLISHED_HEAD = "same loss; no ridge, no correction, their steps are contrast"
+_PER_PATCH = {"patch_embedding": "per_patch", **_NO_READ_OUT}
 
 VARIANTS = {
     variant.name: variant
@@ -89,7 +92,15 @@ VARIANTS = {
         Variant(
             "per patch",
             f"the published token head, an embedding for each patch; {_PUBLISHED_HEAD}",
-            encoder={"patch_embedding": "per_patch", **_NO_READ_OUT},
+            encoder=_PER_PATCH,
+        ),
+        Variant("per patch no pretraining", "as per patch, from random weights", encoder=_PER_PATCH, pretrained=False),
+        Variant("per patch mask 0.5", "as per patch, half of the patches hidden", encoder=_PER_PATCH, mask_ratio=0.5),
+        Variant(
+            "per patch no augmentation",
+            "as per patch, but no patch is dropped and no noise added in the contrast",
+            encoder=_PER_PATCH,
+            contrast={"drop": 0.0, "noise": 0.0},
         ),
     )
 }
@@ -166,12 +177,14 @@ class Bench:
         return replace(self.stages.contrast, **variant.contrast)
 
     def loops(self, variant: Variant) -> dict[str, LoopConfig]:
-        """The loops that a variant goes through."""
+        """The loops that a variant goes through; one without a read-out has the correction's steps for its contrast."""
         s, rank = self.stages, self.config(variant).readout_rank
+        more = 0 if rank else s.correct_loop.steps
+        contrast = replace(s.contrast_loop, steps=s.contrast_loop.steps + more)
         used = {
             "masked": (s.mask_loop, variant.last == "contrast" and variant.pretrained),
             "correction": (s.correct_loop, variant.last != "ridge" and variant.corrected and rank > 0),
-            "contrast": (s.contrast_loop, variant.last == "contrast"),
+            "contrast": (contrast, variant.last == "contrast"),
         }
         return {name: scaled(loop, self.scale) for name, (loop, wanted) in used.items() if wanted}
 
@@ -180,16 +193,23 @@ class Bench:
         return caption_targets(scans, self.demo.latents.tokens, self.demo.latents.caption_index)
 
     # ------------------------------------------------------------------ stages that variants share
-    def masked(self, config: EncoderConfig, scans: TrainingScans) -> dict[str, Tensor]:
-        """The tensors that masked modelling gives an encoder."""
+    def masked_model(self, variant: Variant) -> MaskedConfig:
+        """The masked model that a variant's encoder begins at."""
+        config = self.config(variant)
         own = self.stages.masked_for(config.num_voxels)
         cut = replace(own.encoder, patch_embedding=config.patch_embedding, window_size=config.window_size)
-        masked = replace(own, encoder=cut)
+        return replace(own, encoder=cut, mask_ratio=variant.mask_ratio or own.mask_ratio)
+
+    def masked(self, variant: Variant, scans: TrainingScans) -> dict[str, Tensor]:
+        """The tensors that masked modelling gives a variant's encoder."""
+        masked = self.masked_model(variant)
+        own = self.stages.masked_for(masked.encoder.num_voxels)
         if self.scale == 1 and scans is self.own_scans and masked == own:
             return self.demo.masked[self.demo.subject]
         torch.manual_seed(SEED)
         task = MaskTask(masked, scans)
-        folder = self.out / "shared" / f"masked_{config.patch_embedding}_{config.window_size}"
+        ratio = "" if masked.mask_ratio == own.mask_ratio else f"_{masked.mask_ratio:g}"
+        folder = self.out / "shared" / f"masked_{masked.encoder.patch_embedding}_{masked.encoder.window_size}{ratio}"
         train(task, scaled(self.stages.mask_loop, self.scale), folder)
         return task.module.encoder_state()
 
@@ -231,7 +251,7 @@ def train_variant(bench: Bench, variant: Variant) -> Tensor:
         set_read_out(encoder, fit)
         encoder.readout.correction.load_state_dict(correction)
         return said_by(encoder, tests)
-    masked = bench.masked(config, scans) if variant.pretrained else None
+    masked = bench.masked(variant, scans) if variant.pretrained else None
     targets = bench.demo.targets
     torch.manual_seed(SEED)
     task = ContrastTask(config, scans, targets, bench.contrast(variant), masked, fit, correction)
@@ -252,7 +272,7 @@ def kept_variant(bench: Bench, variant: Variant) -> None:
         "encoder": asdict(bench.config(variant)),
         "contrast": asdict(bench.contrast(variant)),
         "correct": asdict(bench.stages.correct),
-        "masked": {**asdict(bench.stages.mask_decoder), "encoder": None},
+        "masked": {**asdict(bench.masked_model(variant)), "encoder": None},
         "loops": {name: asdict(loop) for name, loop in bench.loops(variant).items()},
         "facts": bench.facts,
     }

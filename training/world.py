@@ -50,7 +50,9 @@ class WorldRecipe:
     subjects: tuple[SubjectSpec, ...] = DEMO_SUBJECTS
     name: str = "Simulated demo"
     options: PrepareOptions = field(
-        default_factory=lambda: PrepareOptions("Simulated demo", simulated=True, frame_size=64, lossless=True)
+        default_factory=lambda: PrepareOptions(
+            "Simulated demo", simulated=True, frame_size=64, lossless=True, keep_repeats=True
+        )
     )
 
     @property

@@ -136,13 +136,13 @@ class Sketch(nn.Module):
         return (words - self.word_mean) @ self.word_directions.T / self.word_scale
 
     def clean(self, noisy: Tensor, angle: Tensor, condition: Tensor) -> Tensor:
-        """As `forward`, of a `condition`."""
-        turns = angle[:, None] * torch.arange(1, FREQUENCIES + 1, device=angle.device)
-        level = torch.cat([turns.sin(), turns.cos()], 1)
-        x = self.hear(condition) + self.see(torch.cat([noisy, level], 1))
-        stress = F.gelu(self.stress(torch.cat([condition, level], 1)))
+        """As `forward`, of a `condition`; leading dimensions broadcast, so that what drawings share is found once."""
+        turns = angle[..., None] * torch.arange(1, FREQUENCIES + 1, device=angle.device)
+        level = torch.cat([turns.sin(), turns.cos()], -1)
+        x = self.hear(condition) + self.see(_beside(noisy, level))
+        stress = F.gelu(self.stress(_beside(condition, level)))
         for norm, layer, scales in zip(self.norms, self.layers, self.scales, strict=True):
-            scale, shift = scales(stress).chunk(2, dim=1)
+            scale, shift = scales(stress).chunk(2, dim=-1)
             x = x + layer(F.gelu(norm(x) * (1 + scale) + shift))
         return self.tell(F.gelu(x))
 
@@ -176,17 +176,15 @@ class Sketch(nn.Module):
         self, asked: Sequence[Tensor], unwanted: Tensor, guidance_scale: float, noise: Tensor, steps: int
     ) -> Tensor:
         """Codes (B, N, codes) of drawings to several conditions (B, K) at once: to the mean of what each asks for."""
-        draws = noise.shape[1]
-        asked = [a.repeat_interleave(draws, dim=0) for a in asked]
-        unwanted = unwanted.repeat_interleave(draws, dim=0)
+        conditions = torch.stack([*asked, unwanted], 1)[:, :, None]  # (B, conditions, 1, K)
         angles = torch.linspace(math.pi / 2, 0, steps + 1, device=noise.device)
-        x = rearrange(noise, "b n k -> (b n) k")
+        x = noise
         for angle, after in itertools.pairwise(angles):
-            at = angle.expand(len(x))
-            wanted, other = torch.stack([self.clean(x, at, a) for a in asked]).mean(0), self.clean(x, at, unwanted)
+            told = self.clean(x[:, None], angle, conditions)  # (B, conditions, N, codes)
+            wanted, other = told[:, :-1].mean(1), told[:, -1]
             clean = other + guidance_scale * (wanted - other)
             x = after.cos() * clean + after.sin() * (x - angle.cos() * clean) / angle.sin()
-        return rearrange(x, "(b n) k -> b n k", n=draws)
+        return x
 
     def clip(self, codes: Tensor) -> Tensor:
         """Latents (B, channels, F, h, w) of codes (B, codes)."""
@@ -218,6 +216,11 @@ class Sketch(nn.Module):
         """As `layout`, of clips' codes (B, codes)."""
         width = self.config.token_dim
         return codes[:, :width] * (self.clip_scale[:width] / self.clip_scale[0])
+
+
+def _beside(rows: Tensor, level: Tensor) -> Tensor:
+    """Rows (..., K) with a level (L,) or (..., L) at the end of each."""
+    return torch.cat([rows, level.expand(*rows.shape[:-1], -1)], -1)
 
 
 def most_typical(drawn: Tensor) -> Tensor:

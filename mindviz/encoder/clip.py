@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -128,3 +129,17 @@ def embed_frames(model: ClipModel, pixels: Tensor, batch: int = 256) -> Tensor:
 def encode_captions(model: ClipModel, captions: Sequence[str], batch: int = 64) -> Float[Tensor, "B S D"]:
     """`ClipModel.text_tokens` of many captions, a batch at a time."""
     return torch.cat([model.text_tokens(captions[i : i + batch]) for i in range(0, len(captions), batch)])
+
+
+def text_tokens(model: ClipModel, captions: Sequence[str]) -> np.ndarray:
+    """Tokens float32 (N, S, D) of captions; each different caption is read once."""
+    vocabulary, place = np.unique(np.array(captions), return_inverse=True)
+    return encode_captions(model, vocabulary.tolist()).float().numpy()[place]
+
+
+def as_words(tokens: np.ndarray, captions: np.ndarray) -> np.ndarray | None:
+    """The part of condition tokens (N, S, D) that speaks of captions like `captions` (M, S', D): all of it, or all but
+    the layout token at its end. None where the shapes do not match."""
+    length, width = captions.shape[1:]
+    fits = tokens.shape[2] == width and tokens.shape[1] in (length, length + 1)
+    return tokens[:, :length] if fits else None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SAMPLING = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
+    "sketch_guidance": "sketch_guidance",
     "seed": "seed",
     "name_sketch": "name_sketch",
     "sketch_fidelity": "sketch_fidelity",
@@ -43,6 +44,13 @@ def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = MET
     parser.add_argument("--videomae", type=Path, metavar="DIR", help="a VideoMAE classifier of transformers")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the checkpoint's)")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
+    parser.add_argument("--sketch-guidance", type=float, help="of the sketch, where there is one (default: likewise)")
+    parser.add_argument(
+        "--negative",
+        choices=("training", "run"),
+        help="what guidance leads away from: the mean of the training scans, or of this run's, as the published "
+        "evaluation did (default: the checkpoint's)",
+    )
     parser.add_argument("--seed", type=int, help="of window 0; window i has seed + i (default: the checkpoint's)")
     parser.add_argument(
         "--name-sketch",
@@ -68,6 +76,7 @@ def given_options(parsed: argparse.Namespace) -> Options:
     from mindviz.evaluate.scene import Options
 
     sampling = {name: getattr(parsed, option) for option, name in _SAMPLING.items()}
+    sampling["negative"] = "given" if parsed.negative == "run" else parsed.negative
     return Options(
         checkpoint=parsed.checkpoint,
         data=parsed.data,

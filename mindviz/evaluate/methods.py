@@ -128,7 +128,7 @@ def decode_windows(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 def _decoded(scene: Scene, window: Window) -> tuple[np.ndarray, np.ndarray]:
     settings = replace(scene.settings, seed=scene.settings.seed + window.index)
-    decoded = scene.decoder.decode(window, settings, attention=False)
+    decoded = scene.decoder.decode(window, settings, scene.negative, attention=False)
     return decoded.clip.frames, decoded.encoding.tokens
 
 
@@ -152,11 +152,13 @@ def _from_tokens(scene: Scene, slug: str, find: Callable[[], np.ndarray | str]) 
 
 
 def negative_tokens(scene: Scene) -> np.ndarray | str:
-    """The tokens (S, D) of the mean training scan: the generator's own negative, for tokens of any origin."""
+    """The tokens (S, D) of what the scene is guided away from, for tokens of any origin: as a rule the mean training
+    scan, the generator's own negative."""
     data = scene.decoder.data(scene.subject)
     if data is None:
         return "the checkpoint holds no mean training scan to guide away from"
-    return scene.decoder._tokens(scene.subject, data.negative)
+    window = scene.dataset.window(scene.subject, scene.run, 0)
+    return scene.decoder.negative_tokens(window, scene.settings, scene.negative)
 
 
 # ---------------------------------------------------------------------- without the generator

@@ -90,6 +90,13 @@ class Scene:
         return read_clip(self.options.checkpoint)
 
     @cached_property
+    def negative(self) -> np.ndarray | None:
+        """The scans (T, V) that a ``"given"`` negative stands for, the mean window of the run, as in the published
+        evaluation; None for the stored mean of the training scans."""
+        given = self.settings.negative == "given"
+        return self.dataset.windows(self.subject, self.run).mean(0) if given else None
+
+    @cached_property
     def captions(self) -> tuple[str, ...]:
         """The caption of the middle frame of each test clip; empty where a clip has none."""
         every = [self.dataset.captions(self.run, i) for i in range(self.count)]

@@ -6,22 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mindviz.encoder.clip import ClipModel, encode_captions
+from mindviz.encoder.clip import as_words, text_tokens
 from mindviz.evaluate.scene import Scene
 
-
-def text_tokens(model: ClipModel, captions: Sequence[str]) -> np.ndarray:
-    """Tokens float32 (N, S, D) of captions; each different caption is read once."""
-    vocabulary, place = np.unique(np.array(captions), return_inverse=True)
-    return encode_captions(model, vocabulary.tolist()).float().numpy()[place]
-
-
-def as_words(tokens: np.ndarray, captions: np.ndarray) -> np.ndarray | None:
-    """The part of condition tokens (N, S, D) that speaks of captions like `captions` (M, S', D): all of it, or all but
-    the layout token at its end. None where the shapes do not match."""
-    length, width = captions.shape[1:]
-    fits = tokens.shape[2] == width and tokens.shape[1] in (length, length + 1)
-    return tokens[:, :length] if fits else None
+__all__ = ["as_words", "text_tokens", "training_caption_tokens", "true_caption_tokens"]
 
 
 def true_caption_tokens(scene: Scene) -> np.ndarray | None:

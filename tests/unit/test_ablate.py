@@ -153,7 +153,14 @@ def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None
         "no correction": {"masked", "contrast"},
         "published": {"masked", "contrast"},
         "per patch": {"masked", "contrast"},
+        "per patch no pretraining": {"contrast"},
+        "per patch mask 0.5": {"masked", "contrast"},
+        "per patch no augmentation": {"masked", "contrast"},
     }
+    assert made["per patch mask 0.5"]["masked"]["mask_ratio"] == 0.5 < made["per patch"]["masked"]["mask_ratio"]
+    assert made["per patch no augmentation"]["contrast"]["drop"] == 0 < made["per patch"]["contrast"]["drop"]
+    steps = {n: {stage: loop["steps"] for stage, loop in m["loops"].items()} for n, m in made.items()}
+    assert steps["published"]["contrast"] == steps["full"]["correction"] + steps["full"]["contrast"]
     said = {n: load_arrays(out / v.folder / "tokens.safetensors")["tokens"] for n, v in VARIANTS.items()}
     assert all(not np.array_equal(said[n], said["full"]) for n in VARIANTS if n != "full")
     begun = {
@@ -165,7 +172,8 @@ def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None
     # masked modelling and correction of the demo itself, where the settings are its
     shared = {p.name for p in (out / "shared").iterdir() if p.is_dir()}
     assert (home / "mask1").is_dir() and (home / "correct1").is_dir() and not (home / "mask2").exists()
-    assert shared == {"masked_shared_2", "masked_per_patch_1", "masked_per_patch_3", "correction_1", "correction_3"}
+    masked = {f"masked_{name}" for name in ("shared_2", "per_patch_1", "per_patch_3", "per_patch_2_0.5")}
+    assert shared == {*masked, "correction_1", "correction_3"}
 
 
 def test_the_full_variant_is_the_demos_and_the_corrected_one_attends_uniformly(out: Path, home: Path) -> None:

@@ -25,6 +25,7 @@ from mindviz.simulate.films import make_film
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.video import write_mp4
 from training import evaluate as module
+from training import guidance
 from training.evaluate import Evaluation, evaluate, main
 from training.judge import Judge, JudgeConfig
 
@@ -250,10 +251,12 @@ def test_shots_are_needed(world, tmp_path):
 def test_command_line_passes_its_options_on(world, tmp_path, capsys):
     parts = {"checkpoint": world / "checkpoint", "data": world / "data", "judge": world / "judge", "out": tmp_path}
     options = [f"--{name}={path}" for name, path in parts.items()]
-    assert main([*options, "--subject=1", "--limit=8", "--steps=1", "--seed=9", "--permutations=5"]) == 0
+    sampling = ["--steps=1", "--seed=9", "--negative=run", "--sketch-guidance=3"]
+    assert main([*options, "--subject=1", "--limit=8", "--permutations=5", *sampling]) == 0
     assert "category" in capsys.readouterr().out
     settings = json.loads((tmp_path / "decoded.json").read_text())["settings"]
     assert (settings["num_inference_steps"], settings["seed"], settings["guidance_scale"]) == (1, 9, 2.0)
+    assert (settings["negative"], settings["sketch_guidance"]) == ("given", 3.0)
 
 
 def test_tokens_for_the_read_out_come_from_a_file(tmp_path):
@@ -271,3 +274,43 @@ def test_command_line_says_what_is_wrong(world, tmp_path, capsys):
     assert main([*options, "--subject=1"]) == 2
     error = capsys.readouterr().err
     assert "config.json" in error and "Traceback" not in error
+
+
+# ---------------------------------------------------------------------- the sweep of guidance
+def test_guidance_is_swept_and_set_against_the_checkpoints_own(world, tmp_path, monkeypatch):
+    options = evaluation(world, tmp_path / "sweep")
+    content = guidance.sweep(options, world / "judge")
+    assert list(content["settings"]) == [s.name for s in guidance.SWEEP] and content["facts"]["SIMULATED"]
+    scales = {name: one["sampling"]["guidance_scale"] for name, one in content["settings"].items()}
+    assert (scales["no guidance"], scales["half"], scales[guidance.REFERENCE], scales["twice"]) == (1, 1.5, 2, 3)
+    scores = {name: {m: v["value"] for m, v in one["scores"].items()} for name, one in content["settings"].items()}
+    for name, one in content["settings"].items():
+        assert (one["difference"] is None) == (name == guidance.REFERENCE)
+        for measure, difference in (one["difference"] or {}).items():
+            apart = scores[name][measure] - scores[guidance.REFERENCE][measure]
+            assert difference["value"] == pytest.approx(apart) and difference["low"] <= difference["high"]
+    text = (tmp_path / "sweep" / "guidance.md").read_text()
+    assert text == guidance.markdown(json.loads((tmp_path / "sweep" / "guidance.json").read_text()))
+    assert all(f"| {name} |" in text for name in scores) and "simulated" in text
+
+    # away from the run's own mean, as the decoder does it when it is handed over
+    scene = open_scene(options)
+    settings = replace(scene.settings, negative="given", seed=scene.settings.seed + 2)
+    own = scene.dataset.windows("1", "test1").mean(0)
+    expected = scene.decoder.decode(scene.dataset.window("1", "test1", 2), settings, own, attention=False).clip.frames
+    kept = load_arrays(tmp_path / "sweep" / "1_given" / "decoded.safetensors")["clips"]
+    assert (kept[2] == expected).all()
+    assert not (kept == load_arrays(tmp_path / "sweep" / "1_training" / "decoded.safetensors")["clips"]).all()
+
+    def forbidden(*_, **__):
+        raise AssertionError("a finished sweep decodes nothing")
+
+    monkeypatch.setattr(Decoder, "decode", forbidden)
+    assert guidance.sweep(options, world / "judge") == content
+
+
+def test_a_sweep_of_what_does_not_exist_is_refused(world, tmp_path, capsys):
+    parts = {name: world / name for name in ("checkpoint", "data", "judge")} | {"out": tmp_path / "out"}
+    options = [f"--{name}={path}" for name, path in parts.items()]
+    assert guidance.main([*options, "--subject=7"]) == 2
+    assert "7" in capsys.readouterr().err and not (tmp_path / "out").exists()

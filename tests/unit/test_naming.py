@@ -61,12 +61,13 @@ def test_the_second_drawing_is_to_the_words_and_to_the_caption(sketch: Sketch, n
     tokens, negative, candidates = torch.randn(2, 5, 8), torch.zeros(1, 5, 8), torch.randn(3, 4, 8)
     answers = torch.randn(3, 12)
     namer.name = lambda said, drawn, codes: torch.tensor([2, 0])  # type: ignore[method-assign]
-    named = sketch.condition(torch.cat([candidates[[2, 0]], tokens[:, 4:]], 1)).repeat_interleave(3, 0)
-    asked = sketch.condition(tokens).repeat_interleave(3, 0)
+    named = sketch.condition(torch.cat([candidates[[2, 0]], tokens[:, 4:]], 1))
+    asked = sketch.condition(tokens)
 
-    def clean(x: torch.Tensor, angle: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        which = 0 if torch.equal(condition, asked) else 1 if torch.equal(condition, named) else 2
-        return answers[which].expand(len(x), -1)
+    def clean(x: torch.Tensor, angle: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        each = [c[:, 0] for c in conditions.unbind(1)]
+        which = [0 if torch.equal(c, asked) else 1 if torch.equal(c, named) else 2 for c in each]
+        return answers[which][None, :, None].expand(len(x), -1, x.shape[2], -1)
 
     sketch.clean = clean  # type: ignore[method-assign]
     drawn = sketch.draw(tokens, negative, 2.0, torch.randn(2, 3, 12), 4, Naming(namer, candidates))

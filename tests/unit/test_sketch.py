@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -74,12 +75,27 @@ def test_a_drawing_of_a_known_answer(sketch: Sketch) -> None:
     """A network that always tells the same codes draws these, whatever the noise; guidance goes beyond them."""
     tokens, negative = torch.randn(2, 4, 8), torch.zeros(1, 4, 8)
     told, other = torch.randn(12), torch.randn(12)
-    asked = sketch.condition(tokens.repeat_interleave(3, 0))
-    sketch.clean = lambda x, angle, c: (told if torch.equal(c, asked) else other).expand(len(x), -1)  # type: ignore[method-assign]
+    asked = sketch.condition(tokens)
+
+    def clean(x: torch.Tensor, angle: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(conditions[:, 0, 0], asked) and not torch.equal(conditions[:, 1, 0], asked)
+        return torch.stack([told, other])[None, :, None].expand(len(x), -1, x.shape[2], -1)
+
+    sketch.clean = clean  # type: ignore[method-assign]
     for scale in (1.0, 3.0):
         drawn = sketch.draw(tokens, negative, scale, torch.randn(2, 3, 12), num_inference_steps=4).latents
         expected = sketch.clip((other + scale * (told - other))[None]).expand(2, -1, -1, -1, -1)
         torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_drawings_share_is_found_once_and_alike(sketch: Sketch) -> None:
+    """Broadcast over drawings and conditions, the network says of each pair what it says of it alone."""
+    noisy, condition, angle = torch.randn(2, 3, 12), torch.randn(2, 4, 17), torch.tensor(0.7)
+    together = sketch.clean(noisy[:, None], angle, condition[:, :, None])
+    assert together.shape == (2, 4, 3, 12)
+    for b, c, n in itertools.product(range(2), range(4), range(3)):
+        alone = sketch.clean(noisy[b, n][None], angle[None], condition[b, c][None])[0]
+        torch.testing.assert_close(together[b, c, n], alone, atol=1e-5, rtol=1e-5)
 
 
 def test_the_layout_token_speaks_and_may_be_missing(sketch: Sketch) -> None:
