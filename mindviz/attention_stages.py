@@ -16,7 +16,7 @@ from mindviz.data import Dataset
 from mindviz.data.whole_runs import run_scans
 from mindviz.decoder import Decoder
 from mindviz.encoder.subject import encoder_folder
-from mindviz.explain import METHODS, Explainer
+from mindviz.explain import METHODS, Explainer, caution
 from mindviz.metrics.cortex import ParcelSummary, parcel_summary
 from mindviz.plots.cortex import FORMATS, save_figure
 from mindviz.plots.stages import StagePanel, plot_stages
@@ -24,6 +24,10 @@ from mindviz.types import MindvizError
 
 STAGES = {"mask": "Before contrast", "contrast": "After contrast", "full": "Full model"}
 METHOD = "received"
+BARS = (
+    "Bars: a network's share of the map over its share of the voxels, 1 where it has no more than its share; 95 %, "
+    "bootstrap over shots."
+)
 _COLUMNS = ("mean", "share", "enrichment")
 
 
@@ -99,7 +103,8 @@ def write_stages(
         if any(one.stage == stage for one in found)
     ]
     title, simulated = f"{METHODS[METHOD].name}, subject {subject}", dataset.simulated or decoder.simulated
-    figure = plot_stages(rows, METHODS[METHOD].units, title, simulated)
+    said = caution(decoder, METHOD)
+    figure = plot_stages(rows, METHODS[METHOD].units, title, simulated, caution=f"{said} {BARS}")
     with atomic_folder(out) as aside:
         for ending in FORMATS:
             save_figure(figure, aside / f"attention_stages{ending}")
@@ -115,6 +120,7 @@ def write_stages(
                 "run": run,
                 "scans": len(dataset.run(subject, run).bold),
                 "method": METHOD,
+                "caution": said,
                 "parcellation": parcellation,
                 "intervals": "95 %, bootstrap over shots",
                 "seed": seed,

@@ -1,4 +1,4 @@
-"""The command line: decode, map, attention, evaluate, verify, import-checkpoint, prepare.
+"""The command line: decode, map, lesion, attention, evaluate, verify, import-checkpoint, prepare.
 
 Exit status: 0 done, 1 `verify` found a difference, 2 bad input, said in one sentence.
 """
@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mindviz.evaluate.arguments import add_options, given_options
 from mindviz.types import MindvizError
+
+if TYPE_CHECKING:
+    from mindviz.brain import Parcellation
+    from mindviz.types import SamplingSettings
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
 
@@ -45,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     _map_options(
         commands.add_parser("map", help="the map of a scan, or the mean map of a run, by any method, as files")
     )
+    _lesion_options(
+        commands.add_parser(
+            "lesion", help="what a scan's decoding loses with each network, area or patch: table, films"
+        )
+    )
     _attention_options(commands.add_parser("attention", help="attention by layer and stage of training, one figure"))
     evaluation = commands.add_parser("evaluate", help="decode a test run and report how much of the film is in it")
     add_options(evaluation)
@@ -55,16 +66,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _decode_options(command: argparse.ArgumentParser) -> None:
+def _where_options(command: argparse.ArgumentParser) -> None:
+    """The options of every command that reads a dataset's scans with a checkpoint."""
     command.add_argument("--subject", required=True, help="as named in the dataset: 1")
-    command.add_argument(
-        "--scan", required=True, type=int, help="counted from 0; scan k shows film seconds 2k to 2k + 2"
-    )
     command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
-    command.add_argument("--run", help="a test run of the subject (default: its first)")
     command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
     command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
     command.add_argument("--device", default="cpu")
+
+
+def _sampling_options(command: argparse.ArgumentParser) -> None:
+    """One scan, and how it is decoded; the checkpoint's own settings where nothing is said (`_settings`)."""
+    command.add_argument(
+        "--scan", required=True, type=int, help="counted from 0; scan k shows film seconds 2k to 2k + 2"
+    )
+    command.add_argument("--run", help="a test run of the subject (default: its first)")
     command.add_argument("--seed", type=int)
     command.add_argument("--steps", type=int, help="denoising steps")
     command.add_argument("--guidance-scale", type=float)
@@ -74,6 +90,11 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
         help="guidance leads away from the mean scan of the training set or, as published, of the run (default: the "
         "checkpoint's own)",
     )
+
+
+def _decode_options(command: argparse.ArgumentParser) -> None:
+    _where_options(command)
+    _sampling_options(command)
     command.add_argument(
         "--layer", type=int, default=-1, help="layer of the attention map, from 0 (default: their mean)"
     )
@@ -82,9 +103,10 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
 
 
 def _map_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--subject", required=True, help="as named in the dataset: 1")
+    _where_options(command)
     command.add_argument("--scan", type=int, help="counted from 0 (default: the mean over all scans of --run)")
-    command.add_argument("--run", help="a run of the subject (default with --scan: its first test run)")
+    command.add_argument("--run", help="a run of the subject (default with --scan or --each: its first test run)")
+    command.add_argument("--each", action="store_true", help="the map of each scan of the run instead of their mean")
     command.add_argument(
         "--method",
         required=True,
@@ -105,21 +127,30 @@ def _map_options(command: argparse.ArgumentParser) -> None:
         help="of lesion_area: a parcellation in place of HCP-MMP, a .dlabel.nii or the .label.gii or .annot files of "
         "the hemispheres",
     )
-    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
-    command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
-    command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
-    command.add_argument("--device", default="cpu")
     command.set_defaults(run_command=map_scans)
 
 
+def _lesion_options(command: argparse.ArgumentParser) -> None:
+    _where_options(command)
+    _sampling_options(command)
+    command.add_argument(
+        "--by",
+        required=True,
+        nargs="+",
+        metavar="BY",
+        help="what is taken out one by one: yeo7, yeo17, hcp-mmp, patch, or a parcellation of yours (a .dlabel.nii, or "
+        "the .label.gii or .annot files of the hemispheres)",
+    )
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--top", type=int, default=3, help="so many that move the tokens farthest are decoded, too")
+    which.add_argument("--parcels", nargs="+", default=[], metavar="NAME", help="decode these: Visual, L_V1, 'patch 7'")
+    command.set_defaults(run_command=lesion)
+
+
 def _attention_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--subject", required=True, help="as named in the dataset: 1")
-    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
+    _where_options(command)
     command.add_argument("--run", help="a test run of the subject (default: its first)")
-    command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
-    command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
     command.add_argument("--parcellation", default="yeo7", help="of the bars: yeo7 (default), yeo17 or hcp-mmp")
-    command.add_argument("--device", default="cpu")
     command.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     command.set_defaults(run_command=attention)
 
@@ -160,15 +191,7 @@ def decode(options: argparse.Namespace) -> int:
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
     run = options.run or workspace.runs(options.subject)[0]
     workspace.check_layer_and_head(options.subject, options.layer, options.head)
-    given = {
-        "seed": options.seed,
-        "num_inference_steps": options.steps,
-        "guidance_scale": options.guidance_scale,
-        "negative": "given" if options.negative == "run" else options.negative,
-    }
-    settings = replace(
-        workspace.decoder.default_settings, **{name: value for name, value in given.items() if value is not None}
-    )
+    settings = _settings(options, workspace.decoder.default_settings)
     with tqdm(total=settings.num_inference_steps, unit="step", disable=not sys.stderr.isatty()) as bar:
         decoded = workspace.decode(options.subject, run, options.scan, settings, lambda *_: bar.update())
     print(export.export(workspace, decoded, options.out, options.layer, options.head))
@@ -176,16 +199,14 @@ def decode(options: argparse.Namespace) -> int:
 
 
 def map_scans(options: argparse.Namespace) -> int:
-    """Write the map of a scan, or the mean map of a run."""
-    from tqdm import tqdm
-
+    """Write the map of a scan, the mean map of a run, or (--each) the maps of all its scans."""
     from mindviz import ui
     from mindviz.brain import load_parcellation
-    from mindviz.ui import export, map_choice, map_export, run_maps
+    from mindviz.ui import each_map, export, map_choice, map_export, run_maps
 
-    if options.scan is None and options.run is None:
+    if options.scan is None and options.run is None and not options.each:
         raise MindvizError("expected --scan N, --run R (the mean over the run) or both, found neither")
-    export.check_target(options.out, map_export.FILES)
+    export.check_target(options.out, each_map.EVERY_FILE if options.each else map_export.EVERY_FILE)
     by = load_parcellation(*options.by) if options.by else None
     asked = (options.method, options.layer, options.head, options.control)
     choice = map_choice.choose(*asked, position=options.position, parcels=by.name if by else "")
@@ -193,6 +214,57 @@ def map_scans(options: argparse.Namespace) -> int:
         raise MindvizError(f"{choice.title} has no --layer and --head, or no --position, to choose")
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
     run = options.run or workspace.runs(options.subject)[0]
+    scans = run_maps.Scans(options.subject, run, options.scan)
+    with _phases() as shown:
+        save = each_map.save_each if options.each else run_maps.save_map
+        print(save(workspace, scans, choice, options.out, by, shown))
+    return 0
+
+
+def lesion(options: argparse.Namespace) -> int:
+    """Take out every network, area or patch of a scan, and decode what is left without some of them."""
+    from mindviz import ui
+    from mindviz.lesion import GROUPINGS
+    from mindviz.ui import export, lesion_files
+    from mindviz.ui.run_maps import Scans
+
+    export.check_target(options.out, lesion_files.FILES)
+    by = options.by[0] if len(options.by) == 1 and options.by[0] in GROUPINGS else _parcellation(options.by)
+    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    run = options.run or workspace.runs(options.subject)[0]
+    settings = _settings(options, workspace.decoder.default_settings)
+    scan = Scans(options.subject, run, options.scan)
+    asked = (by, options.out, options.parcels, options.top, settings)
+    with _phases() as shown:
+        print(lesion_files.save_lesions(workspace, scan, *asked, shown))
+    return 0
+
+
+def _parcellation(paths: Sequence[str]) -> Parcellation:
+    from mindviz.brain import load_parcellation
+    from mindviz.lesion import GROUPINGS
+
+    if len(paths) == 1 and not Path(paths[0]).exists():
+        raise MindvizError(f"--by: expected one of {', '.join(GROUPINGS)} or a parcellation's file, found {paths[0]}")
+    return load_parcellation(*paths)
+
+
+def _settings(options: argparse.Namespace, defaults: SamplingSettings) -> SamplingSettings:
+    """The checkpoint's settings, less what the options of `_sampling_options` say otherwise."""
+    given = {
+        "seed": options.seed,
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "negative": "given" if options.negative == "run" else options.negative,
+    }
+    return replace(defaults, **{name: value for name, value in given.items() if value is not None})
+
+
+@contextmanager
+def _phases() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """One bar for what is computed one after the other: given its name, what is called with (done, total)."""
+    from tqdm import tqdm
+
     with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
 
         def shown(what: str) -> Callable[[int, int], None]:
@@ -205,9 +277,7 @@ def map_scans(options: argparse.Namespace) -> int:
 
             return progress
 
-        scans = run_maps.Scans(options.subject, run, options.scan)
-        print(run_maps.save_map(workspace, scans, choice, options.out, by, shown))
-    return 0
+        yield shown
 
 
 def attention(options: argparse.Namespace) -> int:

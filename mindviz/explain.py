@@ -23,7 +23,6 @@ from mindviz.brain.importance import (
     gradient_patterns,
     groups_to_voxels,
     integrated_gradients,
-    lesioned,
     lesions,
     principal_directions,
     silent,
@@ -95,21 +94,15 @@ METHODS: dict[str, Method] = {
 }
 
 
-@dataclass(frozen=True)
-class LesionEffect:
-    """What losing each of G groups of voxels does to one window.
-
-    Attributes
-    ----------
-    moved : (G,), as `mindviz.brain.importance.lesions`.
-    rank : float, the place of the true clip among the candidates before; ranks : (G,), after. From 1.
-    tokens : (G, S, D), to decode (`Decoder.decode_tokens`).
-    """
-
-    moved: np.ndarray
-    rank: float
-    ranks: np.ndarray
-    tokens: np.ndarray
+def caution(decoder: Decoder, method: str) -> str:
+    """What a map does not say; of attention also how much this model's decoding depends on where it looks."""
+    said, choices = METHODS[method].caution, decoder.info.provenance.get("attention_choice", {}).values()
+    if not choices or method != "received":
+        return said
+    return (
+        f"{said} All that is decoded here passes through the read-out's attention; "
+        f"were it uniform, {min(choices):.1%} to {max(choices):.1%} of what tells scans apart would change."
+    )
 
 
 class Explainer:
@@ -245,28 +238,6 @@ class Explainer:
             return other.maps([mixed[w.index] for w in windows], *asked).mean(axis=0)
         return self.maps(shuffled_scans(windows, seed), *asked).mean(axis=0)
 
-    def lesion_effects(
-        self, window: Window, groups: np.ndarray, candidates: np.ndarray, own: int, progress: Progress | None = None
-    ) -> LesionEffect:
-        """What losing each group does to the tokens, and to the true clip's place among candidates.
-
-        Parameters
-        ----------
-        groups : ndarray of int, shape (V,): 0..G-1, or -1.
-        candidates : ndarray, shape (M, S, D), tokens of clips; `own` is the row of the window's own clip.
-        """
-        if not 0 <= own < len(candidates):
-            raise MindvizError(f"the window's own clip needs to be one of {len(candidates)} candidates, found {own}")
-        bold = self.tensors([window])[0]
-        with torch.no_grad():
-            before, mean = self.encoder(torch.stack([bold, self.baseline]))
-        if candidates.shape[1:] != before.shape:
-            raise MindvizError(f"candidates need tokens of shape {tuple(before.shape)}, found {candidates.shape[1:]}")
-        after = lesioned(self.encoder, bold, self.baseline, groups, progress=progress or silent)
-        moved = (after - before).flatten(1).norm(dim=1) / (before - mean).norm()
-        ranks = _ranks(torch.cat([before[None], after]), self._tensor(candidates), own)
-        return LesionEffect(moved.cpu().numpy(), float(ranks[0]), ranks[1:], after.cpu().numpy())
-
     # ------------------------------------------------------------------ groups of voxels
     def patches(self) -> np.ndarray:
         """The patch of each voxel, (V,); -1 for one that the encoder leaves out."""
@@ -376,18 +347,3 @@ def _of_window(layers: Sequence[tuple[Tensor, Tensor | None]], index: int, count
         return found
 
     return [LayerAttention(part(spatial), None if over is None else part(over)) for spatial, over in layers]
-
-
-def _ranks(tokens: Tensor, candidates: Tensor, own: int) -> np.ndarray:
-    """The place (B,), from 1, of candidate `own` among M (M, S, D) by cosine similarity with tokens (B, S, D).
-
-    The candidates' mean is taken off both: what all clips share tells none from another.
-    """
-    mean = candidates.mean(dim=0)
-    known = torch.nn.functional.normalize((candidates - mean).flatten(1), dim=1)
-    said = torch.nn.functional.normalize((tokens - mean).flatten(1), dim=1)
-    similarity = said @ known.T
-    mine = similarity[:, own : own + 1]
-    above, equal = (similarity > mine).sum(dim=1), (similarity == mine).sum(dim=1) - 1
-    found: np.ndarray = (1 + above + equal / 2).cpu().numpy()
-    return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from mindviz.types import MindvizError, VideoClip
 
@@ -22,6 +23,12 @@ def resize(clip: VideoClip, height: int, width: int, smooth: bool = True) -> Vid
     how = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
     frames = np.stack([np.asarray(Image.fromarray(f).resize((width, height), how)) for f in clip.frames])
     return VideoClip(frames, clip.fps)
+
+
+def resized(clip: VideoClip, num_frames: int, size: tuple[int, int]) -> np.ndarray:
+    """The clip as (num_frames, *size, 3) uint8: frames taken evenly, pixels by `resize`."""
+    chosen = clip.frames[np.linspace(0, len(clip.frames) - 1, num_frames).round().astype(int)]
+    return resize(VideoClip(chosen, clip.fps), *size).frames
 
 
 def side_by_side(left: VideoClip, right: VideoClip, gap: int = 4) -> VideoClip:
@@ -37,6 +44,53 @@ def side_by_side(left: VideoClip, right: VideoClip, gap: int = 4) -> VideoClip:
     b = right.frames[np.minimum(index, len(right.frames) - 1)]
     bar = np.full((count, a.shape[1], gap, 3), 255, np.uint8)
     return VideoClip(np.concatenate([a, bar, b], axis=2), left.fps)
+
+
+def labelled_grid(
+    clips: Sequence[VideoClip], labels: Sequence[str], columns: int = 4, side: int = 256, note: str = ""
+) -> VideoClip:
+    """Clips of one rate in rows of `columns`, each fitted to `side` pixels below its label; `note` stands small below.
+
+    A shorter clip holds its last frame. The sides in pixels are even, as an mp4 needs them.
+    """
+    if not clips or len(clips) != len(labels) or any(clip.fps != clips[0].fps for clip in clips):
+        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(clip.fps for clip in clips))
+        raise MindvizError(
+            "a grid needs clips of one rate and a label for each, "
+            f"found {len(clips)} clips, {len(labels)} labels and the rates {rates or 'of none'}"
+        )
+    columns, count, gap = min(columns, len(clips)), max(len(clip.frames) for clip in clips), 8
+    font, small = ImageFont.load_default(14), ImageFont.load_default(11)
+    heads = [_wrapped(label, font, side) for label in labels]
+    foot = _wrapped(note, small, columns * (side + gap) - gap)
+    head = 18 * max(map(len, heads)) + 4
+    rows = math.ceil(len(clips) / columns)
+    size = (gap + columns * (side + gap), gap + rows * (head + side + gap) + 14 * len(foot))
+    page = Image.new("RGB", (size[0] + size[0] % 2, size[1] + size[1] % 2), "white")
+    draw, corners = ImageDraw.Draw(page), []
+    for i, lines in enumerate(heads):
+        x, y = gap + i % columns * (side + gap), gap + i // columns * (head + side + gap)
+        draw.text((x, y), "\n".join(lines), fill="black", font=font)
+        corners.append((x, y + head))
+    draw.text((gap, gap + rows * (head + side + gap)), "\n".join(foot), fill=(90, 90, 90), font=small)
+    frames = np.repeat(np.asarray(page)[None], count, axis=0)
+    for clip, (x, y) in zip(clips, corners, strict=True):
+        height, width = (max(1, round(side * n / max(clip.frames.shape[1:3]))) for n in clip.frames.shape[1:3])
+        shown = resize(clip, height, width).frames[np.minimum(np.arange(count), len(clip.frames) - 1)]
+        frames[:, y : y + height, x : x + width] = shown
+    return VideoClip(frames, clips[0].fps)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """The lines of a text, none wider than `width` pixels unless a single word is."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def sprite_sheet(clips: list[VideoClip], columns: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import { make } from "./elements.js";
 
 const HELP = "Drag or arrow keys turn, + and − zoom, 1 to 5 choose a view.";
 const HELP_PICK = "A click, or Enter for the strongest area, tells of a place.";
+const HELP_LIST = "M chooses the next map, Shift and M the one before.";
 
 /** A row of buttons of which one is pressed, or a list where there is no room (the style sheet shows one of them).
  * `choose(name)` is called on a choice; `.press(name)` shows it. */
@@ -28,7 +29,7 @@ function choice(label, entries, choose) {
 }
 
 /** Build everything inside `element`; `on` has the callbacks surface, view, zoom, reset, threshold and those of the display. */
-export function buildControls(element, { surfaces, presets, parcellations, height, theme, credit, picks, detail }, on) {
+export function buildControls(element, { surfaces, presets, parcellations, height, theme, credit, picks, lists, detail }, on) {
   const title = make("div", "mv-title", { text: "Cortex" });
   const badge = make("span", "mv-badge", { text: "Simulated", hidden: "" });
   const surface = choice("Surface", surfaces, on.surface);
@@ -45,9 +46,9 @@ export function buildControls(element, { surfaces, presets, parcellations, heigh
   const canvas = make("canvas", "mv-canvas", { tabindex: "0", role: "img", "aria-label": "Cortex" });
   const panes = [buildPane(), buildPane()];
   const tooltip = make("div", "mv-tooltip", { hidden: "", "aria-hidden": "true" });
-  const busy = buildBusy();
+  const busy = buildBusy(on.giveUp);
   const stage = make("div", "mv-stage", { style: `--mv-height:${height}px` }, [canvas, panes[0].node, tooltip, busy.node]);
-  const help = `${picks ? `${HELP} ${HELP_PICK}` : HELP} ${credit}`;
+  const help = [HELP, ...(picks ? [HELP_PICK] : []), ...(lists ? [HELP_LIST] : []), credit].join(" ");
   const display = buildDisplay(parcellations, on);
   const foot = buildFoot(panes[0].scale, [about(help), display.node], on);
   const summary = make("p", "mv-summary", { "aria-live": "polite" });
@@ -71,23 +72,36 @@ export function buildControls(element, { surfaces, presets, parcellations, heigh
   return { root, title, badge, surface, view, canvas, panes, message: panes[0].message, tooltip, stage, foot, display, summary, compare, busy };
 }
 
-/** What is being computed, with the seconds it has taken; shown once it takes a moment. */
-function buildBusy() {
+/** What is being computed: how much of it is done, the seconds it has taken, and a button that gives it up. */
+function buildBusy(giveUp) {
   const what = make("span", "mv-busy-what", { role: "status" }), clock = make("output", "", { "aria-hidden": "true" });
-  const node = make("div", "mv-busy", { hidden: "" }, [make("i", "mv-spinner"), what, clock]);
-  let ticking = 0;
-  const say = (text) => {
-    clearInterval(ticking);
-    node.hidden = true;
-    what.textContent = clock.textContent = "";
-    if (!text) return;
-    const began = performance.now();
-    ticking = setInterval(() => {
-      const seconds = (performance.now() - began) / 1000;
-      if (node.hidden) what.textContent = what.title = text;
-      node.hidden = false;
-      clock.textContent = `${Math.floor(seconds)} s`;
-    }, 250);
+  const spinner = make("i", "mv-spinner", { role: "progressbar", "aria-label": "Computing" });
+  const button = make("button", "", { type: "button", text: "Cancel" });
+  const node = make("div", "mv-busy", { hidden: "" }, [spinner, what, clock, ...(giveUp ? [button] : [])]);
+  let ticking = 0, began = 0, share = null;
+  const tick = () => {
+    const done = share === null ? "" : `${Math.floor(100 * share)}% · `;
+    clock.textContent = `${done}${Math.floor((performance.now() - began) / 1000)} s`;
+  };
+  button.addEventListener("click", () => {
+    button.disabled = true; // until what runs has come to its next step
+    giveUp();
+  });
+  const say = (told) => {
+    if (told && !ticking) {
+      began = performance.now();
+      ticking = setInterval(tick, 250);
+    } else if (!told) {
+      clearInterval(ticking);
+      ticking = 0;
+      button.disabled = false;
+    }
+    node.hidden = !told;
+    share = told?.share ?? null;
+    if (what.textContent !== (told?.text ?? "")) what.textContent = what.title = told?.text ?? "";
+    if (share === null) spinner.removeAttribute("aria-valuenow");
+    else spinner.setAttribute("aria-valuenow", String(Math.floor(100 * share)));
+    tick();
   };
   return { node, say };
 }

@@ -36,25 +36,34 @@ export function coordinates(geometry, side, surface) {
   return points;
 }
 
-/** Smooth unit normals: the mean of the triangles around each vertex, weighted by area. */
-export function vertexNormals(points, faces, count = faces.length) {
-  const normals = new Float32Array(points.length);
+/** The normals of the first `count` / 3 triangles, as long as twice their area: three numbers for each. */
+export function triangleNormals(points, faces, count = faces.length) {
+  const across = new Float32Array(count);
   for (let f = 0; f < count; f += 3) {
     const a = faces[f] * 3, b = faces[f + 1] * 3, c = faces[f + 2] * 3;
     const ux = points[b] - points[a], uy = points[b + 1] - points[a + 1], uz = points[b + 2] - points[a + 2];
     const vx = points[c] - points[a], vy = points[c + 1] - points[a + 1], vz = points[c + 2] - points[a + 2];
-    const nx = uy * vz - uz * vy, ny = uz * vx - ux * vz, nz = ux * vy - uy * vx;
-    for (const i of [a, b, c]) {
-      normals[i] += nx;
-      normals[i + 1] += ny;
-      normals[i + 2] += nz;
-    }
+    across[f] = uy * vz - uz * vy;
+    across[f + 1] = uz * vx - ux * vz;
+    across[f + 2] = ux * vy - uy * vx;
   }
-  for (let i = 0; i < normals.length; i += 3) {
-    const length = Math.hypot(normals[i], normals[i + 1], normals[i + 2]) || 1;
-    normals[i] /= length;
-    normals[i + 1] /= length;
-    normals[i + 2] /= length;
+  return across;
+}
+
+/** Smooth unit normals: the mean of the triangles around each vertex, weighted by area (`triangleNormals`). */
+export function vertexNormals(across, faces, length) {
+  const normals = new Float32Array(length);
+  for (let f = 0; f < across.length; f++) {
+    const i = faces[f] * 3, t = f - (f % 3);
+    normals[i] += across[t];
+    normals[i + 1] += across[t + 1];
+    normals[i + 2] += across[t + 2];
+  }
+  for (let i = 0; i < length; i += 3) {
+    const size = Math.sqrt(normals[i] * normals[i] + normals[i + 1] * normals[i + 1] + normals[i + 2] * normals[i + 2]) || 1;
+    normals[i] /= size;
+    normals[i + 1] /= size;
+    normals[i + 2] /= size;
   }
   return normals;
 }

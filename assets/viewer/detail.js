@@ -4,8 +4,9 @@ import { number } from "./data.js";
 import { make } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const NAME = 12, HEIGHT = 40, LEFT = 36, RIGHT = 6, TOP = 4; // of one plot, in pixels: its name stands above it
-const DRIVERS = 10; // between the name of the second plot and the plot: which clips drive it
+const NAME = 12, LEFT = 36, RIGHT = 6, TOP = 4; // of one plot, in pixels: its name stands above it
+const HEIGHT = 40, OF_THREE = 26; // of one of two plots, and of three, which have not much more room
+const DRIVERS = 10; // between the name of the last plot and the plot: which clips drive it
 const AXIS = 26; // below the last one: times and their name
 const LETTER = 5.3; // the mean width of a letter of an axis' name, in pixels
 const FEW = 60; // so many known values are drawn as dots too: a line needs neighbours
@@ -45,7 +46,7 @@ export function buildDetail(close, choose) {
     const scan = held ? document.activeElement.dataset.scan : "";
     body.replaceChildren(plots, clips);
     if (held) (clips.querySelector(`[data-scan="${scan}"]`) ?? button).focus();
-    plots.append(plotBoth(told, plots.clientWidth || node.clientWidth - 130), ...note(told));
+    plots.append(plotAll(told, plots.clientWidth || node.clientWidth - 130), ...noted(told));
   };
   let width = 0;
   const observer = new ResizeObserver(() => {
@@ -61,6 +62,7 @@ export function buildDetail(close, choose) {
   return {
     node,
     nodes: [node, heard],
+    get waits() { return node.hasAttribute("aria-busy"); },
     wait() {
       node.hidden = false;
       node.setAttribute("aria-busy", "true");
@@ -75,7 +77,7 @@ export function buildDetail(close, choose) {
       keys.replaceChildren(...(told ? legend(told) : []));
       if (content.message) say(content.message);
       else render();
-      tell(content.message || [sentence(content), content.map.note].filter(Boolean).join(" "));
+      tell(content.message || [sentence(content), ...notes(content)].join(" "));
     },
     hide() {
       node.hidden = true;
@@ -92,27 +94,27 @@ export function buildDetail(close, choose) {
 
 // ------------------------------------------------------------------------------------------ the courses
 
-/** Both courses above one time axis. A clip's value stands at the middle of the clip, a volume's where it was acquired. */
-function plotBoth(told, width) {
-  const { tr, scan, lag, size } = told;
-  const count = Math.max(told.map.values.length, told.bold.values.length), end = count * tr;
+/** The courses that there are: of the map, of that beside it if it has one, of the BOLD. */
+const courses = ({ map, beside, bold }) => [map, ...(beside?.values.length ? [beside] : []), bold];
+const notes = ({ map, beside }) => [...new Set([map.note, beside?.note].filter(Boolean))];
+
+/** All courses above one time axis. A clip's value stands at the middle of the clip, a volume's where it was acquired. */
+function plotAll(told, width) {
+  const { tr, scan, lag, size } = told, all = courses(told), high = all.length > 2 ? OF_THREE : HEIGHT;
+  const end = Math.max(...all.map(({ values }) => values.length)) * tr, last = all.length - 1;
   const x = (seconds) => LEFT + (seconds / end) * (width - LEFT - RIGHT);
-  const second = 2 * NAME + HEIGHT + DRIVERS, height = second + HEIGHT + AXIS; // where plots begin
-  const rows = [NAME, second];
+  const rows = all.map((_, i) => NAME + i * (NAME + high) + (i === last ? DRIVERS : 0)); // where plots begin
+  const height = rows[last] + high + AXIS;
   const band = (from, to, className) =>
-    draw("rect", { class: className, x: x(from * tr), width: Math.max(x(to * tr) - x(from * tr), 2), y: 0, height: HEIGHT });
-  const row = (course, at, above, marks, className) => {
-    const parts = courseParts(course, tr, x, className);
-    const name = draw("text", { x: 0, y: rows[at] - above - 3, class: "mv-axis-name", text: fitted(course, width) });
-    return [name, draw("g", { transform: `translate(0 ${rows[at]})` }, [...marks, ...parts])];
+    draw("rect", { class: className, x: x(from * tr), width: Math.max(x(to * tr) - x(from * tr), 2), y: 0, height: high });
+  const ofBold = () => [band(scan + lag, scan + lag + size, "mv-window"), ...told.clips.map((clip, i) => driver(clip, i, x, tr, lag, size))];
+  const row = (course, i) => {
+    const marks = [band(scan, scan + 1, "mv-now"), ...(i === last ? ofBold() : [])];
+    const className = ["mv-line", ...(i === last ? ["mv-bold"] : i > 0 ? ["mv-beside"] : [])].join(" ");
+    const name = draw("text", { x: 0, y: rows[i] - (i === last ? DRIVERS - 2 : 0) - 3, class: "mv-axis-name", text: fitted(course, width) });
+    return [name, draw("g", { transform: `translate(0 ${rows[i]})` }, [...marks, ...courseParts(course, tr, x, className, high)])];
   };
-  const clips = told.clips.map((clip, i) => driver(clip, i, x, tr, lag, size));
-  const children = [
-    draw("title", { text: sentence(told) }),
-    ...row(told.map, 0, 0, [band(scan, scan + 1, "mv-now")], "mv-line"),
-    ...row(told.bold, 1, DRIVERS - 2, [band(scan, scan + 1, "mv-now"), band(scan + lag, scan + lag + size, "mv-window"), ...clips], "mv-line mv-bold"),
-    ...timeAxis(end, x, second + HEIGHT, width),
-  ];
+  const children = [draw("title", { text: sentence(told) }), ...all.flatMap(row), ...timeAxis(end, x, rows[last] + high, width)];
   return draw("svg", { class: "mv-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": sentence(told) }, children);
 }
 
@@ -123,12 +125,12 @@ function fitted({ name, units }, width) {
   return name.length <= most ? name : `${name.slice(0, most - 1)}…`;
 }
 
-function courseParts({ values }, tr, x, className) {
+function courseParts({ values }, tr, x, className, height) {
   const known = values.filter((value) => value !== null);
-  if (known.length === 0) return [draw("text", { x: LEFT + 6, y: HEIGHT / 2, class: "mv-none", text: "not known for any scan yet" })];
+  if (known.length === 0) return [draw("text", { x: LEFT + 6, y: height / 2, class: "mv-none", text: "not known for any scan yet" })];
   let [low, high] = [Math.min(...known), Math.max(...known)];
   if (low === high) [low, high] = [low - (Math.abs(low) * 0.1 || 1), high + (Math.abs(high) * 0.1 || 1)];
-  const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - 2 * TOP);
+  const y = (value) => TOP + ((high - value) / (high - low)) * (height - 2 * TOP);
   const place = (i) => `${x((i + 0.5) * tr).toFixed(1)} ${y(values[i]).toFixed(1)}`;
   let line = "", open = false;
   values.forEach((value, i) => {
@@ -141,7 +143,7 @@ function courseParts({ values }, tr, x, className) {
     draw("text", { x: LEFT - 4, y: y(value) + 3.5, class: "mv-tick", "text-anchor": "end", text: number(value) }),
     draw("line", { x1: LEFT - 3, x2: LEFT, y1: y(value), y2: y(value), class: "mv-axis" }),
   ]);
-  return [draw("line", { x1: LEFT, x2: LEFT, y1: TOP, y2: HEIGHT - TOP, class: "mv-axis" }), ...ticks, draw("path", { d: line, class: className }), ...dots];
+  return [draw("line", { x1: LEFT, x2: LEFT, y1: TOP, y2: height - TOP, class: "mv-axis" }), ...ticks, draw("path", { d: line, class: className }), ...dots];
 }
 
 /** The number of a clip above the volumes that answer it. */
@@ -174,9 +176,10 @@ export function sentence(told) {
     const here = values[at] === null || values[at] === undefined ? "not known" : number(values[at]);
     return `${name} (${units}): lowest ${told_(sorted[0])}, highest ${told_(sorted.at(-1))}, ${here} ${of}.`;
   };
-  const after = told.scan + told.lag;
-  return `${told.title}, over ${told.map.values.length} scans of ${told.run}. ${part(told.map, told.scan, `at scan ${told.scan}, which is shown`)} ` +
-    part(told.bold, after, `${number(told.lag * told.tr)} s after it`);
+  const all = courses(told), after = told.scan + told.lag;
+  const parts = all.slice(0, -1).map((course) => part(course, told.scan, `at scan ${told.scan}, which is shown`));
+  const bold = part(told.bold, after, `${number(told.lag * told.tr)} s after it`);
+  return [`${told.title}, over ${told.map.values.length} scans of ${told.run}.`, ...parts, bold].join(" ");
 }
 
 function legend({ scan }) {
@@ -184,7 +187,11 @@ function legend({ scan }) {
   return [of("mv-now", `scan ${scan}`), of("mv-window", "its volumes")];
 }
 
-const note = ({ map }) => (map.note ? [make("p", "mv-note", { text: map.note, title: map.note })] : []);
+/** In one paragraph, which has one line where there is no room for more. */
+function noted(told) {
+  const text = notes(told).join(" ");
+  return text ? [make("p", "mv-note", { text, title: text })] : [];
+}
 
 // ------------------------------------------------------------------------------------------ the clips
 

@@ -38,13 +38,14 @@ export function buildDisplay(parcellations, on) {
   const tick = (text, tip, box) => make("label", "mv-field mv-tick-field", { title: tip }, [box, make("span", "", { text })]);
   const bordering = field("Outlines", TIPS.outlines, outlines), named = tick("Names", TIPS.names, names);
   const both = tick("One scale", TIPS.common, common);
-  const node = make("details", "mv-display", {}, [
-    button,
-    make("div", "mv-popover", { role: "group", "aria-label": "Display" }, [
-      bordering, make("div", "mv-ticks-row", {}, [named, both]), field("Scale", TIPS.scale, scale),
-      field("Colours", TIPS.colours, colours), field("Opacity", TIPS.opacity, opacity, covers),
-    ]),
+  const popover = make("div", "mv-popover", { role: "group", "aria-label": "Display" }, [
+    bordering, make("div", "mv-ticks-row", {}, [named, both]), field("Scale", TIPS.scale, scale),
+    field("Colours", TIPS.colours, colours), field("Opacity", TIPS.opacity, opacity, covers),
   ]);
+  const node = make("details", "mv-display", {}, [button, popover]);
+  // where it stands below the colour bar, it is given the room that it needs there
+  new ResizeObserver(() => node.closest(".mv-foot")?.style.setProperty("--mv-popover", `${popover.offsetHeight + 4}px`)).observe(popover);
+  node.addEventListener("toggle", () => node.open && popover.scrollIntoView({ block: "nearest" }));
   node.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !node.open) return;
     event.stopPropagation();

@@ -9,6 +9,7 @@ export class Animations {
     this.hidden = hidden;
     this.changed = changed;
     this.running = new Map();
+    this.still = false; // never move
     this.slowUntil = 0;
   }
 
@@ -19,8 +20,8 @@ export class Animations {
   /** Let `update` run from near 0 to 1. */
   start(key, update) {
     const start = performance.now();
-    const still =
-      window.matchMedia("(prefers-reduced-motion: reduce)").matches || this.hidden() || start < this.slowUntil;
+    const reduced = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const still = this.still || reduced || this.hidden() || start < this.slowUntil;
     let last = start;
     const run = (now) => {
       // where it should be when this frame is seen: as long after now as the last one was before

@@ -55,6 +55,7 @@ function key(viewer, event) {
     "+": () => viewer.scene?.zoomBy(1.25), "=": () => viewer.scene?.zoomBy(1.25), "-": () => viewer.scene?.zoomBy(0.8),
     0: () => viewer.reset(), Home: () => viewer.reset(), Enter: () => viewer.pickStrongest(),
     "[": () => viewer.setThreshold(viewer.share - 0.05), "]": () => viewer.setThreshold(viewer.share + 0.05),
+    m: () => viewer.options.onNextMap?.(false), M: () => viewer.options.onNextMap?.(true),
   };
   Object.keys(PRESETS).forEach((name, i) => (actions[i + 1] = () => viewer.scene?.surface !== "flat" && viewer.setView(name)));
   if (!actions[event.key] || event.altKey || event.ctrlKey || event.metaKey) return;

@@ -5,7 +5,8 @@ import {
   Quaternion, RawShaderMaterial, Scene, Vector3, WebGLRenderer, WebGLRenderTarget,
 } from "./three.module.min.js";
 import { texels } from "./colormaps.js";
-import { coordinates, vertexNormals } from "./data.js";
+import { coordinates, triangleNormals, vertexNormals } from "./data.js";
+import { Facing } from "./facing.js";
 import { extent, fits, places, PRESETS, rotation } from "./layout.js";
 import { borderCodes } from "./outlines.js";
 import { COLOUR_FRAGMENT, COLOUR_VERTEX, PICK_FRAGMENT, PICK_VERTEX } from "./shaders.js";
@@ -14,7 +15,7 @@ const SIDES = ["left", "right"];
 const OUTLINE_PX = 0.8; // half the width of a line
 const HEAD_PX = 38; // above each of two panes: its title, in up to two lines
 
-/** Whether WebGL runs on the processor: smooth edges would then cost more than they are worth. */
+/** Whether WebGL runs on the processor: smooth edges and motion would then cost more than they are worth. */
 function software() {
   const gl = document.createElement("canvas").getContext("webgl2");
   const info = gl?.getExtension("WEBGL_debug_renderer_info");
@@ -28,7 +29,8 @@ export class CortexScene {
   constructor(canvas, geometry, changed) {
     this.geometry = geometry;
     this.changed = changed;
-    this.renderer = new WebGLRenderer({ canvas, antialias: !software(), alpha: true, powerPreference: "high-performance" });
+    this.software = this.culls = software();
+    this.renderer = new WebGLRenderer({ canvas, antialias: !this.software, alpha: true, powerPreference: "high-performance" });
     this.camera = new OrthographicCamera(-1, 1, 1, -1, -1000, 1000);
     this.scene = new Scene();
     this.pickScene = new Scene();
@@ -71,10 +73,10 @@ export class CortexScene {
   #hemisphere(side, i) {
     const arrays = this.geometry.arrays;
     const count = this.geometry.vertices;
-    const faces = new BufferAttribute(arrays[`${side}/faces`], 1), sulc = new BufferAttribute(arrays[`${side}/sulc`], 1, true);
+    const facing = new Facing(arrays[`${side}/faces`]), sulc = new BufferAttribute(arrays[`${side}/sulc`], 1, true);
     const shapes = this.panes.map(() => {
       const shape = new BufferGeometry();
-      shape.setIndex(faces);
+      shape.setIndex(facing.whole);
       shape.setAttribute("sulc", sulc);
       shape.setAttribute("value", new BufferAttribute(new Float32Array(count), 1));
       shape.setAttribute("given", new BufferAttribute(new Uint8Array(count), 1));
@@ -91,7 +93,7 @@ export class CortexScene {
     this.scene.add(group);
     pick.matrixAutoUpdate = false;
     this.pickScene.add(pick);
-    return { group, shapes, meshes, shape: shapes[0], mesh: meshes[0], pick };
+    return { group, shapes, meshes, shape: shapes[0], mesh: meshes[0], pick, facing };
   }
 
   #points(side, surface) {
@@ -100,9 +102,8 @@ export class CortexScene {
       const faces = this.geometry.arrays[`${side}/faces`];
       const points = coordinates(this.geometry, side, surface);
       const count = surface === "flat" ? this.geometry.info[`${side}/faces`].flat : faces.length;
-      this.cache[key] = {
-        points: new BufferAttribute(points, 3), normals: new BufferAttribute(vertexNormals(points, faces, count), 3),
-      };
+      const across = triangleNormals(points, faces, count), normals = vertexNormals(across, faces, points.length);
+      this.cache[key] = { points: new BufferAttribute(points, 3), normals: new BufferAttribute(normals, 3), across: this.software ? across : null };
     }
     return this.cache[key];
   }
@@ -111,14 +112,11 @@ export class CortexScene {
   #load() {
     for (const side of SIDES) {
       const a = this.#points(side, this.from), b = this.#points(side, this.surface);
-      const faces = this.geometry.info[`${side}/faces`];
-      const cut = this.from === "flat" || this.surface === "flat";
       for (const shape of this.hemispheres[side].shapes) {
         shape.setAttribute("position", a.points);
         shape.setAttribute("normal", a.normals);
         shape.setAttribute("positionB", b.points);
         shape.setAttribute("normalB", b.normals);
-        shape.setDrawRange(0, cut ? faces.flat : faces.length);
       }
     }
   }
@@ -170,13 +168,23 @@ export class CortexScene {
 
   /** Make ready what `setOutlines` needs, a piece at a time, before it is asked for. */
   prepareOutlines() {
-    const pieces = Object.keys(this.geometry.parcellations).flatMap((key) => SIDES.map((side) => [side, key]));
+    this.#inIdleTime(Object.keys(this.geometry.parcellations), (side, key) => this.#codes(side, key));
+  }
+
+  /** Make ready what `startMorph` needs, a piece at a time, before it is asked for. */
+  prepareSurfaces() {
+    this.#inIdleTime(this.geometry.surfaces.map(({ name }) => name), (side, name) => this.#points(side, name));
+  }
+
+  #inIdleTime(names, make) {
+    const pieces = names.flatMap((name) => SIDES.map((side) => [side, name]));
+    const idle = window.requestIdleCallback ?? setTimeout;
     const next = () => {
-      if (pieces.length === 0) return;
-      this.#codes(...pieces.shift());
-      setTimeout(next);
+      if (pieces.length === 0 || this.disposed) return;
+      make(...pieces.shift());
+      idle(next);
     };
-    setTimeout(next);
+    idle(next);
   }
 
   /** Whether two panes are drawn. */
@@ -279,6 +287,20 @@ export class CortexScene {
     this.camera.updateProjectionMatrix();
   }
 
+  /** Leave out what is turned away. In the midst of a morph that is not known, and with a graphics chip it saves nothing. */
+  #face() {
+    const still = this.culls && this.from === this.surface;
+    for (const side of SIDES) {
+      const { facing, group, shapes } = this.hemispheres[side], { across } = this.#points(side, this.surface);
+      if (still) facing.update(across, group.quaternion);
+      const faces = this.geometry.info[`${side}/faces`], cut = this.from === "flat" || this.surface === "flat";
+      for (const shape of shapes) {
+        shape.setIndex(still ? facing.shown : facing.whole);
+        shape.setDrawRange(0, still ? facing.count : cut ? faces.flat : faces.length);
+      }
+    }
+  }
+
   draw(width, height, ratio) {
     const size = this.canvasSize;
     if (size?.width !== width || size.height !== height || size.ratio !== ratio) { // a new size is a new buffer: it costs
@@ -291,6 +313,7 @@ export class CortexScene {
     this.size = { width: width / panes, height: height - this.head };
     this.shared.outline.value = OUTLINE_PX * ratio;
     this.#layout(this.size.width, this.size.height);
+    this.#face();
     this.renderer.setScissorTest(this.compared);
     for (let pane = 0; pane < panes; pane++) {
       for (const side of SIDES) this.hemispheres[side].meshes.forEach((mesh, i) => (mesh.visible = i === pane));
@@ -323,6 +346,7 @@ export class CortexScene {
       group.updateMatrixWorld();
       pick.matrix.copy(group.matrixWorld);
     }
+    this.#face();
     this.renderer.setScissorTest(false);
     this.pickTarget.setSize(width, height);
     this.renderer.setRenderTarget(this.pickTarget);
@@ -361,6 +385,7 @@ export class CortexScene {
   }
 
   dispose() {
+    this.disposed = true;
     this.renderer.dispose();
     this.pickTarget.dispose();
   }

@@ -18,8 +18,9 @@ const NO_WEBGL =
  * @param {HTMLElement} element  emptied and filled
  * @param {ArrayBuffer} buffer  what geometry_payload made
  * @param {{height?: number, values?: string, patches?: string, view?: string, theme?: "inherit"|"auto"|"light"|"dark",
- *   emptyText?: string, onPick?: (place: object) => void, onClose?: () => void, onScan?: (scan: number, run: string) => void}} options
- *   `onPick` is given what was clicked; its answer is shown with `setDetail`
+ *   emptyText?: string, onPick?: (place: object) => void, onClose?: () => void, onScan?: (scan: number, run: string) => void,
+ *   onNextMap?: (back: boolean) => void, onGiveUp?: () => void}} options
+ *   `onPick` is given what was clicked; its answer is shown with `setDetail`. `onGiveUp` ends what `setBusy` shows
  * @returns {Promise<Viewer>}
  */
 export async function createViewer(element, buffer, options = {}) {
@@ -29,6 +30,7 @@ export async function createViewer(element, buffer, options = {}) {
   viewer.setValues(options.values ?? null);
   viewer.drawNow();
   viewer.stats.firstDrawMs = performance.now() - started;
+  viewer.scene?.prepareSurfaces();
   return viewer;
 }
 
@@ -54,7 +56,7 @@ class Viewer {
       element,
       {
         surfaces: geometry.surfaces, parcellations: geometry.parcellations, credit: geometry.credit,
-        height: options.height ?? 480, picks: Boolean(options.onPick), detail: this.detail.nodes,
+        height: options.height ?? 480, detail: this.detail.nodes, picks: Boolean(options.onPick), lists: Boolean(options.onNextMap),
         presets: Object.entries(PRESETS).map(([name, { title }]) => ({ name, title })),
         theme: options.theme ?? "inherit",
       },
@@ -64,9 +66,11 @@ class Viewer {
         threshold: (share) => this.setThreshold(share), colours: (name) => this.setColours(name),
         scale: (choice) => this.setScale(choice), opacity: (share) => this.setOpacity(share),
         outlines: (key) => this.setOutlines(key), names: (on) => this.setNames(on), common: (on) => this.setCommonScale(on),
+        giveUp: options.onGiveUp,
       },
     );
     this.#openScene();
+    this.animations.still = Boolean(this.scene?.software);
     this.view = PRESETS[options.view] ? options.view : "lateral";
     this.page.surface.press(geometry.surfaces[0].name);
     this.page.view.press(this.view);
@@ -245,7 +249,13 @@ class Viewer {
     this.detail.show(told);
   }
 
-  setBusy(text) { this.page.busy.say(text || ""); } // what is being computed; "" for nothing
+  /** No answer to `onPick` will come. */
+  untold() {
+    if (this.picked && this.detail.waits) this.setDetail({ ...this.picked, message: "No answer came. Click again to ask once more." });
+  }
+
+  /** Show what is being computed, `{text, share}` (`share` is null where it is not known how much is done); null for nothing. */
+  setBusy(told) { this.page.busy.say(told); }
 
   /** Close what is told of a place. */
   close() {

@@ -7,7 +7,7 @@ from mindviz.brain.attribution import (
     patches_to_voxels,
     window_attention_received,
 )
-from mindviz.brain.gifti import write_gifti
+from mindviz.brain.gifti import write_gifti, write_gifti_maps
 from mindviz.brain.made_elsewhere import load_map, load_parcellation
 from mindviz.brain.meshes import MESHES, Mesh, Surface, cortex_index, num_vertices, sulcal_depth, surface
 from mindviz.brain.parcellations import PARCELLATIONS, Parcellation
@@ -34,4 +34,5 @@ __all__ = [
     "to_cortex",
     "window_attention_received",
     "write_gifti",
+    "write_gifti_maps",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
 
 from mindviz.brain import meshes
-from mindviz.brain.projection import from_cortex, to_cortex
+from mindviz.brain.projection import from_cortex, one_mesh, to_cortex
 from mindviz.types import MindvizError, SurfaceMap
 
 MESH = "fsLR-32k"
@@ -25,22 +26,28 @@ def write_dscalar(surface_map: SurfaceMap, path: Path | str) -> Path:
     MindvizError
         For a map on another mesh, or a name that does not end so.
     """
+    return write_dscalars([surface_map], path)
+
+
+def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str) -> Path:
+    """`write_dscalar` of several maps: a row for each, in their order, called by its label."""
     import nibabel as nib
 
     from mindviz.checkpoint import atomic_file  # here, because it imports torch
 
     path = Path(path)
-    if surface_map.mesh != MESH:
-        raise MindvizError(f"{path}: CIFTI needs a map on {MESH}, found one on {surface_map.mesh}")
+    mesh = one_mesh(surface_maps)
+    if mesh != MESH:
+        raise MindvizError(f"{path}: CIFTI needs a map on {MESH}, found one on {mesh}")
     if not path.name.endswith(".dscalar.nii"):
         raise MindvizError(f"{path}: expected a name that ends in .dscalar.nii")
-    values = to_cortex(surface_map).astype(np.float32)[None]
+    values = np.stack([to_cortex(one) for one in surface_maps]).astype(np.float32)
     count = meshes.hemisphere_vertices(MESH)
     axes = [
         nib.cifti2.BrainModelAxis.from_surface(vertices, count, name)
         for vertices, name in zip(meshes.cortex_index(MESH), _STRUCTURES, strict=True)
     ]
-    scalar = nib.cifti2.ScalarAxis([surface_map.label or "map"])
+    scalar = nib.cifti2.ScalarAxis([one.label or "map" for one in surface_maps])
     image = nib.Cifti2Image(values, (scalar, axes[0] + axes[1]))
     image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS")
     path.parent.mkdir(parents=True, exist_ok=True)

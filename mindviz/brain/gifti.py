@@ -11,14 +11,14 @@ import base64
 import binascii
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from xml.parsers import expat
 
 import numpy as np
 
-from mindviz.brain.projection import check_surface_map
+from mindviz.brain.projection import one_mesh
 from mindviz.types import MindvizError, SurfaceMap
 
 if TYPE_CHECKING:
@@ -55,30 +55,46 @@ def write_gifti(
     tuple of Path
         Left, right.
     """
+    return write_gifti_maps([surface_map], folder, stem, about)
+
+
+def write_gifti_maps(
+    surface_maps: Sequence[SurfaceMap], folder: Path | str, stem: str, about: Mapping[str, str] | None = None
+) -> tuple[Path, Path]:
+    """`write_gifti` of several maps on one mesh: a data array for each, in their order, called by its label.
+
+    Raises
+    ------
+    MindvizError
+        For no map, or maps on several meshes.
+    """
     from mindviz.checkpoint import atomic_file  # here, because it imports torch
 
-    check_surface_map(surface_map)
+    one_mesh(surface_maps)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{stem}_hemi-L.func.gii", folder / f"{stem}_hemi-R.func.gii"
     for path, side in zip(paths, ("left", "right"), strict=True):
         with atomic_file(path) as aside:
-            Path(aside).write_bytes(_encode(getattr(surface_map, side), side, surface_map, about or {}))
+            Path(aside).write_bytes(_encode(surface_maps, side, about or {}))
     return paths
 
 
-def _encode(values: np.ndarray, side: str, surface_map: SurfaceMap, about: Mapping[str, str]) -> bytes:
+def _encode(surface_maps: Sequence[SurfaceMap], side: str, about: Mapping[str, str]) -> bytes:
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
-    array = GiftiDataArray(
-        np.asarray(values, dtype=np.float32),
-        intent="NIFTI_INTENT_NONE",
-        datatype="NIFTI_TYPE_FLOAT32",
-        meta=GiftiMetaData({"Name": surface_map.label or "map"}),
-    )
-    where = {"AnatomicalStructurePrimary": _STRUCTURES[side], "MeshName": surface_map.mesh}
+    arrays = [
+        GiftiDataArray(
+            np.asarray(getattr(one, side), dtype=np.float32),
+            intent="NIFTI_INTENT_NONE",
+            datatype="NIFTI_TYPE_FLOAT32",
+            meta=GiftiMetaData({"Name": one.label or "map"}),
+        )
+        for one in surface_maps
+    ]
+    where = {"AnatomicalStructurePrimary": _STRUCTURES[side], "MeshName": surface_maps[0].mesh}
     meta = GiftiMetaData({**about, **where})
-    xml = GiftiImage(meta=meta, darrays=[array]).to_bytes()
+    xml = GiftiImage(meta=meta, darrays=arrays).to_bytes()
     start, end = xml.index(b"<!DOCTYPE"), xml.index(b"<GIFTI")
     return xml[:start] + xml[end:]  # readers need no document type, and careful ones refuse it
 

@@ -43,6 +43,11 @@ def silent(done: int, total: int) -> None:
     """No progress shown."""
 
 
+def part_of(progress: Progress, before: int, parts: int, size: int = 1) -> Progress:
+    """The progress of one computation of several: `before` of `parts` are done, and it is `size` of them."""
+    return lambda done, total: progress(before * total + size * done, parts * total)
+
+
 @torch.no_grad()
 def _line(embed: Embed, windows: Tensor, baseline: Tensor, batch: int = 64) -> tuple[Tensor, Tensor]:
     """Unit directions (B, K) from the baseline's embedding to the windows', and their distances (B,)."""
@@ -181,10 +186,8 @@ def lesions(
     _, distances = _line(embed, windows, baseline, batch)
     moved = []
     for number, (window, distance) in enumerate(zip(windows, distances, strict=True)):
-        progress(number, len(windows))
-        apart = lesioned(embed, window, baseline, groups, batch) - embed(window[None])
-        moved.append(apart.flatten(1).norm(dim=1) / distance)
-    progress(len(windows), len(windows))
+        apart = lesioned(embed, window, baseline, groups, batch, part_of(progress, number, len(windows)))
+        moved.append((apart - embed(window[None])).flatten(1).norm(dim=1) / distance)
     return _numpy(torch.stack(moved))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -87,6 +89,14 @@ def check_surface_map(surface_map: SurfaceMap) -> SurfaceMap:
                 f"the {side} hemisphere of a map on {surface_map.mesh} needs shape {expected}, found {np.shape(values)}"
             )
     return surface_map
+
+
+def one_mesh(surface_maps: Sequence[SurfaceMap]) -> str:
+    """The mesh of maps that share one; raise `MindvizError` for none, for several, or for a map that does not fit."""
+    found = sorted({check_surface_map(one).mesh for one in surface_maps})
+    if len(found) != 1:
+        raise MindvizError(f"expected maps on one mesh, found {' and '.join(found) or 'no map'}")
+    return found[0]
 
 
 def to_cortex(surface_map: SurfaceMap) -> np.ndarray:

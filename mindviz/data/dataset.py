@@ -6,6 +6,7 @@
     DATASET/stimuli/test1.mp4, test1.json   the film at 3 frames a second; captions (one per frame) and shots
     DATASET/subject1/test1.safetensors      bold fp16 [time, V] (mean of the repeats), vertices int32 [V]
     DATASET/subject1/repeats/test1_03.safetensors   single repeats, where kept
+    DATASET/subject1/volume.safetensors     only where the scans came as images: voxels int32 [V, 3], shape [3], affine
     DATASET/subject1/truth.safetensors, truth.json  simulated subjects only; see `Truth`
 """
 
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from mindviz.brain import meshes
+from mindviz.brain.volume import Volume
 from mindviz.checkpoint import fingerprint, load_arrays, read_json, require_file, require_folder
+from mindviz.data.raw_runs import read_volume
 from mindviz.data.windows import WindowSpec
 from mindviz.types import MindvizError, ScanRun, Segment, VideoClip, Window
 from mindviz.video import read_video
@@ -183,6 +186,14 @@ class Dataset:
     def windows(self, subject: str, run: str, repeat: int | None = None) -> np.ndarray:
         """All windows of a run, float32 [N, T, V]."""
         return self.info.window.cut(self.run(subject, run, repeat).bold)
+
+    def volume(self, subject: str) -> Volume | None:
+        """Where a subject's voxels lie in the images that the scans came as; None where they came as vertices."""
+        runs = (*self.runs(subject, "test"), *self.runs(subject, "train"))
+        path = self.folder / f"subject{subject}" / "volume.safetensors"
+        if not path.is_file() or not runs:
+            return None
+        return read_volume(path, load_arrays(path), len(self.run(subject, runs[0]).vertices))
 
     def segment(self, subject: str, run: str, index: int) -> Segment:
         """A window, the clip seen and its captions."""

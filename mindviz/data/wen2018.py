@@ -1,4 +1,4 @@
-"""The reader of Wen et al. 2018: raw CIFTI runs and films -> a prepared dataset folder.
+"""The reader of Wen et al. 2018: raw runs and films -> a prepared dataset folder.
 
 The download (https://purr.purdue.edu/publications/2808) holds, for each of three subjects, 18 training segments shown
 twice and 5 test segments shown ten times::
@@ -7,6 +7,7 @@ twice and 5 test segments shown ten times::
     subject1/fmri/test1/cifti/test1_1_Atlas.dtseries.nii  … test1_10_Atlas…
     stimuli/seg1.mp4 …  stimuli/test1.mp4                  (and, optional, stimuli/seg1.json with captions)
 
+Runs may be NIfTI images in MNI152 space instead, ``fmri/seg1/mni/seg1_1_mni.nii.gz`` (`mindviz.data.raw_runs`).
 Runs are read one file at a time; of each run only the mean of its cleaned repeats is kept (28 MB), until the vertices
 are chosen from the reliability of all training segments.
 """
@@ -25,14 +26,13 @@ from typing import Any
 import numpy as np
 
 from mindviz.checkpoint import atomic_file, atomic_folder, load_arrays, read_json, replaceable, save_arrays
-from mindviz.data import cifti, cleaning, selection
+from mindviz.data import cifti, cleaning, raw_runs, selection
+from mindviz.data.stimuli import FPS, TR, check_captions, num_frames, read_film
 from mindviz.data.windows import WindowSpec
-from mindviz.types import MindvizError, VideoClip
-from mindviz.video import read_video, write_mp4
+from mindviz.types import MindvizError
+from mindviz.video import write_mp4
 
 MESH = "fsLR-32k"
-TR = 2.0
-FPS = 3.0
 LABEL = "simulated.json"
 """Beside simulated runs in the raw layout: their name, and that they are simulated."""
 Progress = Callable[[int, int, str], None]
@@ -91,21 +91,23 @@ def find_runs(raw: Path, subject: str) -> tuple[str, ...]:
     folder = Path(raw) / f"subject{subject}" / "fmri"
     if not folder.is_dir():
         raise MindvizError(f"{folder}: expected the runs of subject {subject}, found no such folder")
-    runs = [p.name for p in folder.iterdir() if re.fullmatch(r"(seg|test)\d+", p.name) and (p / "cifti").is_dir()]
+    named = [p for p in folder.iterdir() if re.fullmatch(r"(seg|test)\d+", p.name)]
+    runs = [p.name for p in named if any((p / kind).is_dir() for kind in raw_runs.FOLDERS)]
     if not runs:
-        raise MindvizError(f"{folder}: expected runs like seg1/cifti or test1/cifti, found none")
+        raise MindvizError(f"{folder}: expected runs like seg1/cifti, test1/cifti or seg1/mni, found none")
     return tuple(sorted(runs, key=_natural))
 
 
 def check_repeats(paths: Sequence[Path]) -> None:
-    """Check the headers of all repeats of a run: files there and whole, 91,282 grayordinates, one number of volumes.
+    """Check the headers of all repeats of a run: files there and whole, 91,282 grayordinates or voxels of one image in
+    MNI152 space, one number of volumes.
 
     Raises
     ------
     MindvizError
         Naming the first file at fault.
     """
-    counts = {path: cifti.open_series(path).volumes for path in paths}
+    counts = raw_runs.count_volumes(paths)
     for path, count in counts.items():
         if count not in cleaning.FIRST_VOLUMES:
             raise MindvizError(f"{path}: expected 245 or 246 volumes, found {count}")
@@ -114,21 +116,21 @@ def check_repeats(paths: Sequence[Path]) -> None:
 
 
 def read_repeat(path: Path, allow_constant: bool = False) -> np.ndarray:
-    """One raw run -> detrended and z-scored cortex, float32 [59412, 240].
+    """One raw run -> detrended and z-scored cortex, float32 [59412, 240]; 0 at vertices that no voxel was read for.
 
     Raises
     ------
     MindvizError
         NaN or infinite values, or (unless allowed, then they become 0) vertices that never change.
     """
-    bold = cifti.read_cortex(path)
+    bold, read = raw_runs.read_cortex(path)
     bold = np.ascontiguousarray(bold[:, cleaning.kept_volumes(bold.shape[1])])
     bad = ~np.isfinite(bold.sum(axis=1, dtype=np.float64))
     if bad.any():
         raise MindvizError(
             f"{path}: expected finite values, found NaN or infinity in {bad.sum()} of {len(bold)} vertices"
         )
-    constant = cleaning.constant_rows(bold)
+    constant = cleaning.constant_rows(bold) & read
     if constant.any() and not allow_constant:
         raise MindvizError(
             f"{path}: expected every cortical vertex to vary, found {constant.sum()} constant ones, the first at "
@@ -172,7 +174,7 @@ class Preparation:
         """
         check_repeats(paths)
         total: np.ndarray | None = None
-        arrays: dict[str, np.ndarray] = {}
+        arrays = raw_runs.volume_arrays(paths[0]) if paths else {}
         never = np.zeros(cifti.NUM_CORTEX, bool)
         for number, path in enumerate(paths, start=1):
             cleaned = read_repeat(path, self.options.allow_constant)
@@ -200,6 +202,9 @@ class Preparation:
         reliability[:, np.any(constant, axis=0)] = 0
         chosen = selection.select_reliable(reliability, self.options.alpha, self.options.fraction)
         folder = self.folder / f"subject{subject}"
+        volume = raw_runs.chosen_volume([load_arrays(self._kept(subject, r)) for r in (*train, *test)], chosen.vertices)
+        if volume:
+            save_arrays(folder / "volume.safetensors", volume)
         for run in (*train, *test):
             arrays = load_arrays(self._kept(subject, run))
             self._write_run(folder / f"{run}.safetensors", arrays["average"], chosen.vertices)
@@ -256,40 +261,8 @@ class Preparation:
         return self.target
 
 
-def num_frames(volumes: int = 240) -> int:
-    """Frames of the film during `volumes`: 1440 for 240."""
-    return round(volumes * TR * FPS)
-
-
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_film(video: Path, size: int) -> VideoClip:
-    """The 1440 frames of an 8-minute film; up to 2 s too much are cut, up to 2 s too little filled with the last frame.
-
-    Raises
-    ------
-    MindvizError
-        Missing, unreadable, or of another length.
-    """
-    clip = read_video(video, fps=FPS, size=size)
-    wanted, slack = num_frames(), round(2 * FPS)
-    found = len(clip.frames)
-    if abs(found - wanted) > slack:
-        raise MindvizError(f"{video}: expected a film of {wanted / FPS:.0f} s, found {found / FPS:.1f} s")
-    frames = clip.frames[np.minimum(np.arange(wanted), found - 1)]
-    return VideoClip(frames, FPS)
-
-
-def check_captions(path: Path, frames: int) -> dict[str, object]:
-    """``{"captions": [one for each frame], "shots": [...]}`` of a film; shots are optional."""
-    content = read_json(path)
-    captions = content.get("captions")
-    if not isinstance(captions, list) or len(captions) != frames or not all(isinstance(c, str) for c in captions):
-        found = f"{len(captions)} entries" if isinstance(captions, list) else type(captions).__name__
-        raise MindvizError(f'{path}: expected "captions" with one text for each of {frames} frames, found {found}')
-    return {key: content[key] for key in ("captions", "shots") if key in content}
 
 
 def read_label(raw: Path) -> dict[str, Any]:
@@ -318,9 +291,11 @@ def check_target(raw: Path, target: Path) -> Path:
 def _work_list(
     raw: Path, subjects: Sequence[str], runs: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, str], list[Path]]:
-    return {
-        (s, r): [run_path(raw, s, r, n) for n in range(1, expected_repeats(r) + 1)] for s in subjects for r in runs[s]
-    }
+    def repeats(subject: str, run: str) -> list[Path]:
+        every = range(1, expected_repeats(run) + 1)
+        return [raw_runs.present(run_path(raw, subject, run, number)) for number in every]
+
+    return {(s, r): repeats(s, r) for s in subjects for r in runs[s]}
 
 
 def prepare(

@@ -25,7 +25,7 @@ from mindviz.checkpoint import atomic_file
 from mindviz.types import MindvizError, SurfaceMap
 
 FORMATS = (".png", ".svg", ".pdf")
-_CAUTION_WIDTH, _CAUTION_LINE = 115, 0.135  # letters in a line; its height in inches
+_LETTERS, _LINE = 16.0, 0.135  # of small print: letters in an inch; the height of a line in inches
 # the brain's axes (x right, y anterior, z superior) that point right, up and towards the reader, by hemisphere
 _VIEWS = {
     ("left", "lateral"): ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
@@ -104,8 +104,7 @@ def plot_cortex(
     both = np.concatenate([surface_map.left, surface_map.right])
     scale = scale_of(both, threshold, signed)
     views = ("flat",) if surface == "flat" else ("lateral", "medial")
-    said = textwrap.wrap(caution, _CAUTION_WIDTH)
-    plain, below = (5.6 if len(views) == 2 else 3.6), _CAUTION_LINE * len(said) + 0.08 * bool(said)  # inches
+    plain, below = (5.6 if len(views) == 2 else 3.6), print_height(caution, 7.2)  # inches
     height = plain + below
     figure = Figure(figsize=(7.2, height), dpi=dpi)
     bottom = ((0.13 if len(views) == 2 else 0.2) * plain + below) / height
@@ -120,10 +119,27 @@ def plot_cortex(
                 axes.set_title(f"{side.capitalize()} hemisphere", fontsize=9, color="0.3", pad=2)
     bar = (0.3, bottom - 0.055 * plain / height, 0.4, 0.022 * plain / height)
     draw_bar(figure, figure.add_axes(bar), both, scale, units)
-    figure.text(0.5, 0.06 / height, "\n".join(said), ha="center", va="bottom", fontsize=7.5, color="0.25")
+    small_print(figure, caution)
     notes = [title, "simulated data" if simulated else "", _note(both)]
     figure.suptitle("  ·  ".join(note for note in notes if note), fontsize=10, y=1 - 0.015 * plain / height)
     return figure
+
+
+def print_height(text: str, width: float) -> float:
+    """The inches that `small_print` needs at the bottom of a figure of a width in inches; 0 for no text."""
+    lines = len(_wrapped(text, width))
+    return _LINE * lines + 0.08 * bool(lines)
+
+
+def small_print(figure: Figure, text: str) -> None:
+    """Write what a figure does not say along its bottom, whole, in `print_height`."""
+    width, height = figure.get_size_inches().tolist()
+    lines = "\n".join(_wrapped(text.replace("$", r"\$"), width))  # a name of a file is no formula
+    figure.text(0.5, 0.06 / height, lines, ha="center", va="bottom", fontsize=7.5, color="0.25")
+
+
+def _wrapped(text: str, width: float) -> list[str]:
+    return textwrap.wrap(text, round(_LETTERS * width))
 
 
 def draw_bar(figure: Figure, axes: Axes, values: np.ndarray, scale: Scale, units: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mindviz.brain import parcellations
 from mindviz.brain.projection import to_cortex
+from mindviz.plots.cortex import print_height, small_print
 from mindviz.types import SurfaceMap
 
 if TYPE_CHECKING:
@@ -42,9 +46,16 @@ def network_means(surface_map: SurfaceMap, parcellation: str = "yeo7") -> Networ
     return NetworkMeans(parcels.names[1:], means, counts, parcels.colors[1:])
 
 
-def network_bars(surface_map: SurfaceMap, parcellation: str = "yeo7", title: str = "", units: str = "") -> go.Figure:
-    """A plotly bar chart of `network_means`, in the networks' usual colours; hovering shows the number of vertices."""
+def network_bars(
+    surface_map: SurfaceMap, parcellation: str = "yeo7", title: str = "", units: str = "", caution: str = ""
+) -> go.Figure:
+    """A plotly bar chart of `network_means`, in the networks' usual colours; hovering shows the number of vertices.
+
+    `caution`, what the map does not say, stands in small print below.
+    """
     import plotly.graph_objects as go
+
+    said = textwrap.wrap(caution, 90)
 
     found = network_means(surface_map, parcellation)
     bars = go.Bar(
@@ -58,19 +69,29 @@ def network_bars(surface_map: SurfaceMap, parcellation: str = "yeo7", title: str
     figure.update_layout(
         title={"text": title, "font": {"size": 14}},
         yaxis_title=units,
-        margin={"l": 50, "r": 10, "t": 40 if title else 10, "b": 40},
+        margin={"l": 50, "r": 10, "t": 40 if title else 10, "b": 40 + (50 + 14 * len(said)) * bool(said)},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": "#808080"},
     )
+    if said:
+        where = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top", "yshift": -70}
+        text = "<br>".join(escape(line) for line in said)
+        figure.add_annotation(text=text, showarrow=False, align="left", font={"size": 10}, **where)
     figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)")
     return figure
 
 
-def plot_networks(surface_map: SurfaceMap, parcellation: str = "yeo7", title: str = "", units: str = "") -> Figure:
+def plot_networks(
+    surface_map: SurfaceMap, parcellation: str = "yeo7", title: str = "", units: str = "", caution: str = ""
+) -> Figure:
     """The same as a matplotlib figure; `cortex.save_figure` writes it."""
     found = network_means(surface_map, parcellation)
-    figure = Figure(figsize=(0.32 * len(found.names) + 2, 3.2), dpi=200, layout="constrained")
+    width = 0.32 * len(found.names) + 2
+    below = print_height(caution, width)
+    height = 3.2 + below
+    inside = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height))
+    figure = Figure(figsize=(width, height), dpi=200, layout=inside)
     axes = figure.add_subplot()
     axes.bar(found.names, np.nan_to_num(found.means), color=found.colors, edgecolor="0.5", linewidth=0.5)
     for place in np.flatnonzero(found.counts == 0).tolist():  # no bar is not a bar of height 0
@@ -80,6 +101,7 @@ def plot_networks(surface_map: SurfaceMap, parcellation: str = "yeo7", title: st
     axes.set_ylabel(units, fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
+    small_print(figure, caution)
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from mindviz.plots.cortex import Scale, draw_bar, draw_hemisphere, scale_of
+from mindviz.plots.cortex import Scale, draw_bar, draw_hemisphere, print_height, scale_of, small_print
 from mindviz.types import MindvizError, SurfaceMap
 
 _CELL = (4.2, 4.9)  # inches
@@ -42,9 +42,10 @@ class StagePanel:
 
 
 def plot_stages(
-    rows: Sequence[Sequence[StagePanel]], units: str, title: str = "", simulated: bool = False, dpi: int = 300
-) -> Figure:
-    """A row for each stage, a column for each layer, one colour scale for all.
+    rows: Sequence[Sequence[StagePanel]], units: str, title: str = "", simulated: bool = False, dpi: int = 300,
+    caution: str = "",
+) -> Figure:  # fmt: skip
+    """A row for each stage, a column for each layer, one colour scale for all; `caution` in small print below.
 
     Raises
     ------
@@ -57,17 +58,20 @@ def plot_stages(
     columns = max(len(row) for row in rows)
     every = np.concatenate([np.concatenate([p.surface_map.left, p.surface_map.right]) for p in panels])
     scale = scale_of(every)
-    width, height = _CELL[0] * columns + 0.4, _CELL[1] * len(rows) + 1.7
+    width = _CELL[0] * columns + 0.4
+    below = print_height(caution, width)
+    height = _CELL[1] * len(rows) + 1.7 + below
     figure = Figure(figsize=(width, height), dpi=dpi)
     grid = figure.add_gridspec(
-        len(rows), columns, left=0.6 / width, right=0.99, top=1 - 0.65 / height, bottom=1.35 / height, hspace=0.22,
-        wspace=0.16,
+        len(rows), columns, left=0.6 / width, right=0.99, top=1 - 0.65 / height, bottom=(1.35 + below) / height,
+        hspace=0.22, wspace=0.16,
     )  # fmt: skip
     most = 1.08 * max(float(p.interval.max()) for p in panels)
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
             _draw_panel(figure, grid[i, j], panel, scale, most, labelled=j == 0)
-    draw_bar(figure, figure.add_axes((0.35, 0.5 / height, 0.3, 0.09 / height)), every, scale, units)
+    draw_bar(figure, figure.add_axes((0.35, (0.5 + below) / height, 0.3, 0.09 / height)), every, scale, units)
+    small_print(figure, caution)
     heading = "  ·  ".join(text for text in (title, "simulated data" if simulated else "") if text)
     figure.suptitle(heading, fontsize=11, y=1 - 0.15 / height)
     return figure

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,10 +15,13 @@ import gradio as gr
 from mindviz.brain.made_elsewhere import MAPS, PARCELLATIONS
 from mindviz.explain import METHODS
 from mindviz.types import Decoded, MindvizError
-from mindviz.ui import courses, map_choice, map_export, map_names, own_files, viewer, views
+from mindviz.ui import courses, map_choice, map_export, map_names, own_files, telling, viewer, views
+from mindviz.ui.background import Cancelled
+from mindviz.ui.drawing import Drawings, Phases, Request, no_phases
 from mindviz.ui.own_files import NOTHING, OwnFiles
 from mindviz.ui.workspace import CONTROL_NAMES, Workspace
 
+_log = logging.getLogger(__name__)
 _HEIGHT = 240  # where the window is low; the style sheet gives it more where there is more
 _SAVE, _SAVING = "Save map", "Saving…"
 _OPEN, _OPEN_TOLD = "Own file…", "Your own map or parcellation"
@@ -40,11 +43,12 @@ _TELL = f"""() => {{
 }}"""
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 # What gradio does with an event while its last is being answered: "always_last" asks again afterwards, with the inputs
-# of then but the event's data of before; "multiple" asks at once, so that answers can overtake each other
-# (`viewer.ticketed`); "once", which is what `then` does unless told otherwise, forgets it.
+# of then but the event's data of before; "multiple" asks at once, so that answers can overtake each other (which is why
+# the page numbers its requests, `viewer.ASK`); "once", which is what `then` does unless told otherwise, forgets it.
 _LATEST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
 _EACH: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple"}
-_UNKNOWN = "Reading the run failed for a reason that mindviz does not know; the terminal it runs in shows the details."
+_UNKNOWN = "The map failed for a reason that mindviz does not know; the terminal it runs in shows the details."
+_GIVEN_UP = "Given up before it was computed. Choose it again, or another map."
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class BrainPanel:
     save: gr.Button
     zipped: gr.DownloadButton
     upload: gr.UploadButton
-    place: gr.State
+    asked: gr.HTML  # stands for what the page itself says when it asks (`drawing.Request`): shown nowhere
     own: gr.State  # `OwnFiles` of this session
+    drawings: Drawings
 
     @property
     def choices(self) -> list[Any]:
@@ -99,11 +104,24 @@ def build(workspace: Workspace) -> BrainPanel:
         beside = map_names.others(workspace, subject, "received")
         other = gr.Dropdown(beside, value="", label="Compare with", elem_id="app-other", scale=7, **narrow)
     patches = map_names.patches(workspace, subject)
-    view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches)
+    drawings = Drawings()
+    view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(drawings))
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False, elem_id="app-caution")
     gr.on(None, None, None, None, js=_TELL)
-    states = gr.State(None), gr.State(NOTHING)
-    return BrainPanel(view, method, control, layer, head, position, other, caution, save, zipped, upload, *states)
+    told = gr.HTML(visible=False), gr.State(NOTHING), drawings
+    return BrainPanel(view, method, control, layer, head, position, other, caution, save, zipped, upload, *told)
+
+
+def _serving(drawings: Drawings) -> tuple[Callable[[str], Any], ...]:
+    """What the page calls by name; gradio marks the functions, which it cannot do to methods."""
+
+    def how_far(page: str) -> dict[str, Any] | None:
+        return drawings.how_far(page)
+
+    def give_up(page: str) -> None:
+        drawings.give_up(page)
+
+    return how_far, give_up
 
 
 def _methods(workspace: Workspace, subject: str, own: OwnFiles) -> list[tuple[str, str]]:
@@ -154,55 +172,62 @@ def tie(
     subject.change(other_subject, about, [panel.other, panel.view], **_LATEST)
     panel.control.input(fine_print, [panel.method, panel.control, panel.own], panel.caution, **_LATEST)
     changed = [panel.layer, panel.head, panel.position, panel.control, panel.other]
-    announced = _announcing(panel, workspace, decoded)
-    chosen = [choice.input(**announced, **_EACH) for choice in changed]
     anew = [
         panel.method.input(settled, kinds, apart, **_LATEST),
         _tie_opening(panel, workspace, subject).success(settled, kinds, apart, **_LATEST),
+        _tie_next(panel, workspace, subject).then(settled, kinds, apart, **_LATEST),
     ]
-    chosen += [event.then(**announced, **_EACH) for event in [*events, *anew]]
-    drawn = [_draw_after(event, panel, workspace, decoded) for event in chosen]
-    _tie_telling(panel, workspace, where, drawn)
+    drawing = _drawing(panel, workspace, decoded)
+    drawn = [choice.input(**drawing) for choice in changed] + [event.then(**drawing) for event in [*events, *anew]]
+    for event in drawn:
+        event.failure(None, None, None, js=viewer.UNDRAWN)
+    telling.tie(panel, workspace, where, drawn)
     _tie_saving(panel, workspace, decoded, events)
 
 
-def _announcing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict[str, Any]:
-    """The event that says what is going to be computed, if that takes a while."""
+def _drawing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict[str, Any]:
+    """The event that draws what is chosen; asking for another map stops the one before."""
 
-    def announce(result: Decoded | None, *chosen: Any) -> Any:
-        *asked, own = chosen
-        method, layer, head, control, position = asked
-        try:
-            choice = own.choice(method, layer, head, control, position)
-        except MindvizError:
-            return gr.skip()  # drawing says it
-        if result is None or (choice.method in courses.CHEAP and choice.control in courses.CHEAP_CONTROLS):
-            return gr.skip()
-        return gr.update(busy=_busy(f"Computing: {choice.title}"))
-
-    return {"fn": announce, "inputs": [decoded, *panel.choices], "outputs": panel.view}
-
-
-def _busy(text: str, ticket: int | None = None) -> dict[str, Any]:
-    return {"text": text, "ticket": time.monotonic_ns() if ticket is None else ticket}
-
-
-def _draw_after(event: Any, panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> Any:
     def draw(
-        result: Decoded | None, method: str, layer: int, head: int, control: str, position: int, own: OwnFiles,
-        other: str,
+        sent: Any, result: Decoded | None, method: str, layer: int, head: int, control: str, position: int,
+        own: OwnFiles, other: str,
     ) -> Any:  # fmt: skip
-        ticket, asked = time.monotonic_ns(), (method, layer, head, control, other, position, own)
+        asked = Request.read(sent)
+        drawing = panel.drawings.begin(asked)
+        if drawing is None:
+            return gr.skip()
         try:
-            shown = payload(workspace, result, *asked)
+            chosen = (method, layer, head, control, other, position, own)
+            shown = payload(workspace, result, *chosen, phases=drawing.phase)
+        except Cancelled:
+            if not drawing.given_up:
+                return gr.skip()  # another one is on its way
+            shown = _missing(workspace, _GIVEN_UP)
         except MindvizError as error:  # beside the queue, gradio tells the page of no error
-            shown = viewer.missing_payload(workspace.dataset.mesh, "No map", str(error), workspace.simulated)
-        return gr.update(value=viewer.ticketed(shown, ticket), busy=_busy("", ticket))
+            shown = _missing(workspace, str(error))
+        except Exception:  # noqa: BLE001 - logged whole; the page shows a sentence, never a traceback
+            _log.exception("the map %s could not be drawn", (method, layer, head, control, position, other))
+            shown = _missing(workspace, _UNKNOWN)
+        finally:
+            drawing.ended = True
+        return gr.update(value=viewer.ticketed(shown, asked.ticket))
 
-    inputs: list[Any] = [decoded, *panel.choices, panel.other]
-    drawn = event.then(draw, inputs, panel.view, **_EACH)
-    drawn.failure(lambda: gr.update(busy=_busy("")), None, panel.view, **_EACH)
-    return drawn
+    inputs: list[Any] = [panel.asked, decoded, *panel.choices, panel.other]
+    return {"fn": draw, "inputs": inputs, "outputs": panel.view, "js": viewer.ASK_TO_DRAW, **_EACH}
+
+
+def _missing(workspace: Workspace, why: str) -> str:
+    return viewer.missing_payload(workspace.dataset.mesh, "No map", why, workspace.simulated)
+
+
+def _tie_next(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
+    """Choose the next map of the list, or the one before, as the page asks (a key of the viewer)."""
+
+    def following(event: gr.EventData, subject: str, method: str, own: OwnFiles) -> str:
+        values = [value for _, value in _methods(workspace, subject, own)]
+        return values[(values.index(method) + (-1 if event.back else 1)) % len(values)]
+
+    return panel.view.input(following, [subject, panel.method, panel.own], panel.method, **_LATEST)
 
 
 def _tie_opening(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
@@ -229,49 +254,6 @@ def _tie_opening(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
     return panel.upload.upload(open_files, inputs, outputs, show_progress="hidden")
 
 
-def _tie_telling(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
-    """Tell of the place that is clicked, and anew of the same place after another map or scan was `drawn`."""
-
-    def tell_all(place: courses.Place | None, subject: str, run: str, scan: int, *chosen: Any) -> Any:
-        """The same once the map is known for the whole run; another click may have seen to that meanwhile."""
-        ticket = time.monotonic_ns()
-
-        def filled(place: courses.Place) -> str:
-            courses.courses_of(workspace).fill(subject, run, _chosen(*chosen), int(scan))
-            return _answer(workspace, place, (subject, run, scan, *chosen), ticket, goes_on=False)
-
-        return answered(place, ticket, filled)
-
-    def pick(event: gr.EventData, before: courses.Place | None) -> Any:
-        """Only keeps the place: what depends on the event's own data must never wait for its turn."""
-        place = courses.Place(str(event.side), int(event.vertex), str(event.outlines), int(event.order))
-        return gr.skip() if before and place.order < before.order else place
-
-    def tell(place: courses.Place | None, *chosen: Any) -> Any:
-        ticket = time.monotonic_ns()
-        return answered(place, ticket, lambda place: _answer(workspace, place, chosen, ticket))
-
-    def answered(place: courses.Place | None, ticket: int, job: Callable[[courses.Place], str]) -> Any:
-        """What `job` tells, or the sentence that says why it cannot: beside the queue, gradio tells of no error."""
-        if place is None:
-            return gr.skip()
-        try:
-            return gr.update(detail=job(place))
-        except MindvizError as error:
-            return gr.update(detail=courses.as_json(courses.refused(place, str(error)), ticket))
-
-    def failed(place: courses.Place | None) -> Any:
-        return gr.update(detail=courses.as_json(courses.refused(place, _UNKNOWN))) if place else gr.skip()
-
-    inputs: list[Any] = [panel.place, *where, *panel.choices]
-    picked = panel.view.select(pick, panel.place, panel.place, **_EACH)
-    panel.view.clear(lambda: None, None, panel.place, **_EACH)
-    for event in [picked, *drawn]:
-        told = event.then(tell, inputs, panel.view, **_LATEST)
-        for answer in (told, told.then(tell_all, inputs, panel.view, **_LATEST)):
-            answer.failure(failed, panel.place, panel.view, **_EACH)
-
-
 def _told(job: Any) -> Any:
     """What `job` returns; bad input is a sentence on the page, which gradio reads as HTML."""
     try:
@@ -282,13 +264,6 @@ def _told(job: Any) -> Any:
 
 def _refusal(error: MindvizError) -> gr.Error:
     return gr.Error(escape(str(error), quote=False), print_exception=False)
-
-
-def _chosen(
-    method: str, layer: int = -1, head: int = -1, control: str = "", position: int = -1, own: OwnFiles = NOTHING
-) -> map_choice.MapChoice:
-    """What `BrainPanel.choices` say."""
-    return own.choice(method, layer, head, control, position)
 
 
 def _tie_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: Sequence[Any]) -> None:
@@ -330,7 +305,7 @@ def saved(
 
 def payload(
     workspace: Workspace, decoded: Decoded | None, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING,
+    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING, phases: Phases = no_phases,
 ) -> str | None:  # fmt: skip
     """One map for the viewer, or two; None, bare cortex, before anything was decoded.
 
@@ -339,30 +314,15 @@ def payload(
     """
     if decoded is None:
         return None
-    window = decoded.window
+    window, known = decoded.window, courses.courses_of(workspace)
     choice = own.choice(method, layer, head, control, position)
-    attribution, by = map_export.attribution(workspace, decoded, choice, own), own.by(choice)
-    courses.courses_of(workspace).remember(window.subject, window.run, window.index, choice, attribution.values, by)
+    attribution = map_export.attribution(workspace, decoded, choice, own, phases(choice.title))
+    known.remember(window.subject, window.run, window.index, choice, attribution.values, own.by(choice))
     surface = workspace.surface_map(window.subject, attribution, choice.title)
-    if other:
-        return map_names.compared(workspace, decoded, choice, surface, other, own)
-    return viewer.values_payload(surface, choice.title, choice.units, workspace.simulated, signed=choice.signed)
-
-
-def detail(
-    workspace: Workspace, place: courses.Place, subject: str, run: str, scan: int,
-    method: str = "received", layer: int = -1, head: int = -1, control: str = "", position: int = -1,
-    own: OwnFiles = NOTHING,
-) -> str:  # fmt: skip
-    """What the viewer tells of a place (`courses.told`), as JSON."""
-    return _answer(workspace, place, (subject, run, scan, method, layer, head, control, position, own))
-
-
-def _answer(
-    workspace: Workspace, place: courses.Place, asked: Sequence[Any], ticket: int | None = None, goes_on: bool = True
-) -> str:
-    """`detail` of what the page `asked`, as the answer to a request of that number."""
-    subject, run, scan, *chosen = asked
-    choice, own = _chosen(*chosen), chosen[-1]
-    content = courses.told(workspace, subject, run, int(scan), choice, place, own.by(choice), goes_on)
-    return courses.as_json(content, ticket)
+    if not other:
+        return viewer.values_payload(surface, choice.title, choice.units, workspace.simulated, signed=choice.signed)
+    second = map_names.second_of(workspace, decoded, choice, other, own, phases)
+    if second and second.found:
+        by = own.by(second.choice)
+        known.remember(second.subject, window.run, window.index, second.choice, second.found.values, by)
+    return map_names.compared(workspace, decoded, choice, surface, other, own, second)

@@ -1,4 +1,4 @@
-"""The two components of our own: the film strip one chooses a scan from, and the two players that run in step."""
+"""The components of our own: the film strip one chooses a scan from, and players that run in step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from mindviz import video
 from mindviz.checkpoint import require_file
+from mindviz.types import VideoClip
+from mindviz.ui.workspace import data_address
 
 STATIC = Path(__file__).parents[2] / "assets" / "app"
 
@@ -41,3 +44,21 @@ def players(value: dict[str, Any]) -> gr.HTML:
         apply_default_css=False,
         elem_id="app-players",
     )
+
+
+def lesion(value: str, groupings: list[list[str]], shown: dict[str, Any]) -> gr.HTML:
+    """Three players and what is taken out. Value, `groupings` and `shown`: see `assets/app/lesion.js`."""
+    return gr.HTML(
+        value,
+        html_template=static("lesion.html"),
+        js_on_load=static("lesion.js"),
+        apply_default_css=False,
+        elem_id="app-lesion",
+        groupings=groupings,
+        shown=shown,
+    )
+
+
+def clip_address(clip: VideoClip) -> str:
+    """The clip as an mp4 in a data address, each pixel enlarged until the shorter side has at least 256."""
+    return data_address(video.mp4_bytes(clip, scale=max(1, -(-256 // min(clip.frames.shape[1:3])))), "video/mp4")

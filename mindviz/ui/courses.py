@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from mindviz import brain
 from mindviz.brain import Parcellation, meshes, parcellations
 from mindviz.explain import BATCH
-from mindviz.types import MindvizError
+from mindviz.types import MindvizError, SurfaceMap
 from mindviz.ui.geometry import PARCELLATION_KEYS
 from mindviz.ui.map_choice import MapChoice
 from mindviz.ui.workspace import Workspace, thumbnail_sheet
@@ -36,15 +37,11 @@ _SIDES = {"left": "left hemisphere", "right": "right hemisphere"}
 
 @dataclass(frozen=True)
 class Place:
-    """A mesh vertex of a hemisphere, or (`outlines` names a parcellation of the viewer) the parcel that it lies in.
-
-    `order` is which of the page's clicks it is.
-    """
+    """A mesh vertex of a hemisphere, or (`outlines` names a parcellation of the viewer) the parcel that it lies in."""
 
     side: str
     vertex: int
     outlines: str = ""
-    order: int = 0
 
     def __post_init__(self) -> None:
         known = ("", "patch", *PARCELLATION_KEYS)
@@ -208,11 +205,27 @@ def courses_of(workspace: Workspace) -> Courses:
 
 
 # ------------------------------------------------------------------------------------------ what is told
+@dataclass(frozen=True)
+class Beside:
+    """The map that stands beside the first, and what the two are called there.
+
+    `what` is a map of a `subject` (by parcels `by`, if not HCP-MMP's), or one of the person's own, the same for every
+    scan. `missing` says why there is none.
+    """
+
+    titles: tuple[str, str]
+    subject: str
+    what: MapChoice | SurfaceMap
+    by: Parcellation | None = None
+    missing: str = ""
+
+
 def told(
     workspace: Workspace, subject: str, run: str, scan: int, choice: MapChoice, place: Place,
-    by: Parcellation | None = None, goes_on: bool = True,
+    by: Parcellation | None = None, goes_on: bool = True, beside: Beside | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the viewer tells of a place, as JSON: two courses, the scan that is shown, the clips that drive it most.
+    """What the viewer tells of a place, as JSON: the courses of the map, of that `beside` it and of the BOLD, the scan
+    that is shown, the clips that drive it most.
 
     It computes no map (`Courses.fill` does); `goes_on` says whether that is done next, if there is any lacking. A place
     without a voxel answers with ``message`` alone.
@@ -221,10 +234,9 @@ def told(
         where = region(workspace, subject, place)
     except _NoVoxel as error:
         return refused(place, str(error))
-    values = _mean(courses_of(workspace).known(subject, run, choice, by)[:, where.columns])
     bold = workspace.dataset.run(subject, run).bold[:, where.columns].mean(axis=1)
     spec, clips = workspace.dataset.window_spec, driving_clips(workspace, subject, run, where.columns)
-    at, note = [index for index, _ in clips], _note(values, choice, computable(workspace, subject, choice), goes_on)
+    at, first = [index for index, _ in clips], _Asked(subject, run, choice, by, goes_on)
     return {
         **refused(place, ""),
         "subject": subject,
@@ -234,11 +246,48 @@ def told(
         "tr": workspace.tr,
         "lag": spec.lag,
         "size": spec.size,
-        "map": {"name": choice.title, "units": choice.units, "values": _plain(values), "note": note},
+        "map": _course(workspace, first, where, beside.titles[0] if beside else choice.title),
+        "beside": _second(workspace, first, where, place, beside) if beside else None,
         "bold": {"name": "BOLD", "units": "z", "values": _plain(bold)},
         "clips": [{"scan": index, "bold": round(float(mean), 2)} for index, mean in clips],
         "sheet": thumbnail_sheet(workspace.clips(run)[at], len(at)) if at else "",
     }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The map over a run that is told of."""
+
+    subject: str
+    run: str
+    choice: MapChoice
+    by: Parcellation | None
+    goes_on: bool
+
+
+def _course(workspace: Workspace, asked: _Asked, where: Region, name: str) -> dict[str, Any]:
+    subject, choice = asked.subject, asked.choice
+    values = _mean(courses_of(workspace).known(subject, asked.run, choice, asked.by)[:, where.columns])
+    note = _note(values, choice, computable(workspace, subject, choice), asked.goes_on)
+    return {"name": name, "units": choice.units, "values": _plain(values), "note": note}
+
+
+def _second(workspace: Workspace, first: _Asked, where: Region, place: Place, beside: Beside) -> dict[str, Any]:
+    """The course of the second map at the same place; where it has none, a note that says why."""
+    name, nothing = beside.titles[1], {"units": "", "values": []}
+    if beside.missing:
+        return {**nothing, "name": name, "note": f"{name}: {beside.missing}"}
+    if isinstance(beside.what, SurfaceMap):
+        at = brain.to_cortex(beside.what)[_vertices(workspace, first.subject)[where.columns]]
+        here = float(_mean(at[None])[0])
+        said = "no value here" if np.isnan(here) else f"{here:.3g} here, the same for every scan"
+        return {**nothing, "name": name, "note": f"{name}: {said}."}
+    asked = replace(first, subject=beside.subject, choice=beside.what, by=beside.by)
+    try:
+        there = where if beside.subject == first.subject else region(workspace, beside.subject, place)
+        return _course(workspace, asked, there, name)
+    except MindvizError as error:
+        return {**nothing, "name": name, "note": f"{name}: {error}"}
 
 
 def refused(place: Place, why: str) -> dict[str, Any]:
@@ -246,13 +295,13 @@ def refused(place: Place, why: str) -> dict[str, Any]:
     return {"message": why, "side": place.side, "vertex": place.vertex, "outlines": place.outlines}
 
 
-def as_json(content: dict[str, Any], ticket: int | None = None) -> str:
+def as_json(content: dict[str, Any], ticket: int) -> str:
     """What `told` returns, as the viewer reads it.
 
-    `ticket` is the number of the request (by default one of now): it makes each answer new, since a page sees changes
-    only, and tells an answer that comes too late.
+    `ticket` is the number of the page's request: it makes each answer new, since a page sees changes only, and tells an
+    answer that comes too late.
     """
-    return json.dumps({**content, "ticket": time.monotonic_ns() if ticket is None else ticket}, allow_nan=False)
+    return json.dumps({**content, "ticket": ticket}, allow_nan=False)
 
 
 def driving_clips(workspace: Workspace, subject: str, run: str, columns: np.ndarray) -> list[tuple[int, float]]:

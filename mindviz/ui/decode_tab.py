@@ -12,10 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from mindviz import video
-from mindviz.types import Decoded, MindvizError, SamplingSettings, VideoClip
-from mindviz.ui import background, brain_panel, components, views
-from mindviz.ui.workspace import Workspace, data_address, thumbnail_sheet
+from mindviz.types import Decoded, MindvizError, SamplingSettings
+from mindviz.ui import background, brain_panel, components, lesion_panel, views
+from mindviz.ui.workspace import Workspace, thumbnail_sheet
 
 _log = logging.getLogger(__name__)
 _COLUMNS = 16
@@ -75,7 +74,7 @@ class DecodeTab:
 
     @lru_cache(maxsize=512)  # noqa: B019 - one tab lives as long as the process
     def _truth_film(self, run: str, scan: int) -> str:
-        return clip_address(self.workspace.dataset.clip(run, scan))
+        return components.clip_address(self.workspace.dataset.clip(run, scan))
 
     def outcome(self, run: str, scan: int, decoded: Decoded | None = None, scores: str = "", **state: Any) -> Outcome:
         """What every event returns: decoded, the players, the scores."""
@@ -132,7 +131,7 @@ class DecodeTab:
 
     def _finished(self, run: str, scan: int, decoded: Decoded) -> Outcome:
         scores = views.scores(self.workspace.similarity(decoded))
-        film, note = clip_address(decoded.clip), views.note(decoded)
+        film, note = components.clip_address(decoded.clip), views.note(decoded)
         return self.outcome(run, scan, decoded, scores, film=film, note=note, state="done", message="", progress=1.0)
 
 
@@ -140,11 +139,6 @@ def told_of(step: background.Step) -> str:
     if step.step == step.total:
         return "Drawing the frames"
     return f"Denoising, step {step.step} of {step.total}"
-
-
-def clip_address(clip: VideoClip) -> str:
-    """The clip as an mp4 in a data address, each pixel enlarged until the shorter side has at least 256."""
-    return data_address(video.mp4_bytes(clip, scale=max(1, -(-256 // min(clip.frames.shape[1:3])))), "video/mp4")
 
 
 def checked_settings(defaults: SamplingSettings, seed: float, steps: float, guidance: float) -> SamplingSettings:
@@ -165,12 +159,15 @@ def build(workspace: Workspace) -> None:
     with gr.Row(elem_id="app-main", equal_height=False):
         with gr.Column(scale=0, min_width=220, elem_id="app-controls"):
             controls = _controls(workspace, subject, run)
+            lesion_panel.opener()
         with gr.Column(scale=11, min_width=480):
             players = components.players(tab.truth(run, first))
             scores = gr.HTML(views.placeholder(_NO_SCORE), apply_default_css=False, elem_id="app-scores")
         with gr.Column(scale=9, min_width=360):
             brain = brain_panel.build(workspace)
-    events = _tie(tab, controls, strip, [decoded, players, scores])
+    lesion, view = lesion_panel.build(workspace)
+    begun, *events = _tie(tab, controls, strip, [decoded, players, scores])
+    lesion_panel.tie(lesion, view, decoded, brain.own, brain.method, [begun, *events])
     brain_panel.tie(brain, workspace, decoded, [controls.subject, controls.run, strip], events)
 
 
@@ -188,7 +185,7 @@ def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
 
 
 def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> list[Any]:
-    """Tie the events; each of those returned changes what was decoded."""
+    """Tie the events. The first of those returned begins a decoding, each of the others changes what was decoded."""
 
     def other_run(subject: str, run: str, request: gr.Request) -> Outcome:
         return (gr.update(value=0, film=tab.film(subject, run)), *tab.chosen(subject, run, 0, request))
@@ -207,16 +204,11 @@ def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> lis
     # `queue=False`: replies beside the queue. In the queue, gradio's page can lose the reply of an event that ends
     # another one, when both end together; and `cancels=` would end a decoding begun between a choice and its reply.
     now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **quiet}
+    begun = c.decode.click(tab.asked, [c.subject, c.run, strip], results, **now)
+    work: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "decode", "trigger_mode": "multiple", **quiet}
     return [
-        c.decode.click(tab.asked, [c.subject, c.run, strip], results, **now).then(
-            tab.decode,
-            settings,
-            results,
-            concurrency_limit=1,
-            concurrency_id="decode",
-            trigger_mode="multiple",
-            **quiet,
-        ),
+        begun,
+        begun.then(tab.decode, settings, results, **work),
         players.stop(tab.stopped, [c.run, strip], results, **now),
         strip.select(tab.chosen, [c.subject, c.run, strip], results, **now),
         c.run.input(other_run, [c.subject, c.run], [strip, *results], **now),

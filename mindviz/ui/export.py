@@ -12,7 +12,7 @@ from mindviz.brain import Parcellation
 from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip, Window
 from mindviz.ui.map_choice import CONTROLS_SAID, MapChoice, choose
 from mindviz.ui.map_names import label, layer_and_head
-from mindviz.ui.workspace import Similarity, Workspace, resized
+from mindviz.ui.workspace import Similarity, Workspace
 
 FILES = (
     "truth.mp4",
@@ -54,7 +54,7 @@ def export(workspace: Workspace, decoded: Decoded, folder: Path, layer: int = -1
     folder = check_target(folder)
     truth = workspace.dataset.clip(decoded.window.run, decoded.window.index)
     size = truth.frames.shape[1:3]
-    same_size = VideoClip(resized(decoded.clip, len(decoded.clip.frames), size), decoded.clip.fps)
+    same_size = VideoClip(video.resized(decoded.clip, len(decoded.clip.frames), size), decoded.clip.fps)
     attention = workspace.attention(decoded, layer, head)
     subject, choice = decoded.window.subject, choose("received", layer, head)
     surface = workspace.surface_map(subject, attention, label(workspace, subject, choice))

@@ -15,6 +15,8 @@ import numpy as np
 
 from mindviz import __version__, brain, checkpoint
 from mindviz.brain import dscalar, parcellations
+from mindviz.brain.importance import Progress, silent
+from mindviz.brain.volume import SPACE, Volume, write_nifti
 from mindviz.encoder.subject import SINGLE, encoder_folder
 from mindviz.metrics.cortex import map_by_parcel
 from mindviz.plots import plot_cortex, save_figure
@@ -35,14 +37,18 @@ FILES = (
     "map.html",
     "map.json",
 )
+VOLUME_FILE = "map.nii.gz"
+"""Written besides, where the scans came as images: in their voxels, exactly."""
+EVERY_FILE = (*FILES, VOLUME_FILE)
 CORTEX_FILES = ("map.dscalar.nii", "parcels.csv")  # CIFTI and our parcellations are of fsLR-32k
 PARCEL_COLUMNS = ("parcellation", "hemisphere", "parcel", "vertices", "mean", "share", "enrichment")
 _BY_HEMISPHERE = ("hcp-mmp",)  # its areas are one hemisphere's; networks span both
 
 
-def files(mesh: str) -> tuple[str, ...]:
-    """What is written for a map on `mesh`."""
-    return tuple(name for name in FILES if mesh == dscalar.MESH or name not in CORTEX_FILES)
+def files(mesh: str, volume: Volume | None = None) -> tuple[str, ...]:
+    """What is written for a map on `mesh`, of scans that came as images (`volume`) or as vertices."""
+    known = tuple(name for name in FILES if mesh == dscalar.MESH or name not in CORTEX_FILES)
+    return known if volume is None else (*known, VOLUME_FILE)
 
 
 def export_map(
@@ -72,7 +78,7 @@ def export_map(
     MindvizError
         For a folder that holds anything else, or a map that this checkpoint cannot give.
     """
-    folder, choice = export.check_target(folder, FILES), own.choice(method, layer, head, control, position)
+    folder, choice = export.check_target(folder, EVERY_FILE), own.choice(method, layer, head, control, position)
     subject = decoded.window.subject
     name = label(workspace, subject, choice)
     found = attribution(workspace, decoded, choice, own)
@@ -81,15 +87,18 @@ def export_map(
     told = record(workspace, decoded, choice, found, own.by(choice)) | _beside(workspace, second, other, own)
     html = page(workspace, decoded, surface, told, choice, other, own, second)
     with checkpoint.atomic_folder(folder) as target:
-        write_map(surface, target, choice, told, html)
+        write_map(surface, target, choice, told, html, workspace.dataset.volume(subject), found.values)
     return folder / "map.json"
 
 
-def attribution(workspace: Workspace, decoded: Decoded, choice: MapChoice, own: OwnFiles = NOTHING) -> AttentionMap:
+def attribution(
+    workspace: Workspace, decoded: Decoded, choice: MapChoice, own: OwnFiles = NOTHING, progress: Progress = silent
+) -> AttentionMap:
     """The map of a decoded scan: `Workspace.attribution`, or a lesion by a parcellation of `own`."""
     if choice.parcels:
-        return workspace.map_of(decoded.window, choice, own.by(choice))
-    return workspace.attribution(decoded, choice.method, choice.layer, choice.head, choice.control, choice.position)
+        return workspace.map_of(decoded.window, choice, own.by(choice), progress)
+    asked = (choice.method, choice.layer, choice.head, choice.control, choice.position)
+    return workspace.attribution(decoded, *asked, progress)
 
 
 def zip_map(
@@ -125,7 +134,7 @@ def page(
     payload = map_names.compared(workspace, decoded, choice, surface, other, own, second)
     if own.map(other):
         return _page(workspace, subject, surface, told, payload, [choice])
-    beside = map_names.changed(choice, subject, other)[0]
+    beside = map_names.changed(choice, subject, other, own)[0]
     return _page(workspace, subject, surface, told, payload, [choice, beside])
 
 
@@ -162,13 +171,21 @@ def _where(told: dict[str, Any]) -> str:
     return f"subject {scan['subject']}, {scan['run']}, {which}"
 
 
-def write_map(surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any], html: str) -> None:
-    """Write the `files` of one map into a folder that is there; `told` is its `record`, `html` its `page`."""
+def write_map(
+    surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any], html: str,
+    volume: Volume | None = None, values: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Write the `files` of one map into a folder that is there; `told` is its `record`, `html` its `page`.
+
+    `volume` and `values` (V,) are the voxels and the map at each of them, where the scans came as images.
+    """
     simulated, where = bool(told["simulated"]), _where(told)
     brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
     if surface.mesh == dscalar.MESH:
         dscalar.write_dscalar(surface, target / "map.dscalar.nii")
         write_parcels(surface, target / "parcels.csv")
+    if volume is not None and values is not None:
+        write_nifti(values, volume, target / VOLUME_FILE, f"{surface.label}, {where}")
     caution = choice.caution(told["map"]["caution"])
     figure = plot_cortex(
         surface,
@@ -182,7 +199,8 @@ def write_map(surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[s
         save_figure(figure, target / f"map{ending}")
     with checkpoint.atomic_file(target / "map.html") as aside:
         aside.write_text(html, encoding="utf-8")
-    checkpoint.write_json(target / "map.json", told | {"files": list(files(surface.mesh))})
+    written = {"files": list(files(surface.mesh, volume)), "volume": volume_record(volume)}
+    checkpoint.write_json(target / "map.json", told | written)
 
 
 # ---------------------------------------------------------------------- the table
@@ -217,6 +235,13 @@ def _rows(values: np.ndarray, parcels: parcellations.Parcellation) -> Iterator[l
 
 
 # ---------------------------------------------------------------------- where it comes from
+def volume_record(volume: Volume | None) -> dict[str, Any] | str:
+    """Where the voxels lie, or the sentence that says why there is no image of the map."""
+    if volume is None:
+        return "No NIfTI image is written: these scans came as vertices of the cortex, which have no voxels."
+    return {"space": SPACE, "shape": list(volume.shape), "affine": volume.affine.tolist()}
+
+
 def record(
     workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap, by: brain.Parcellation | None = None
 ) -> dict[str, Any]:

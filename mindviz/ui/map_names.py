@@ -9,8 +9,9 @@ import numpy as np
 from mindviz.explain import METHODS
 from mindviz.types import AttentionMap, Decoded, MindvizError, SurfaceMap, Window
 from mindviz.ui import viewer, views
+from mindviz.ui.drawing import Phases, no_phases
 from mindviz.ui.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
-from mindviz.ui.own_files import NOTHING, OwnFiles
+from mindviz.ui.own_files import NOTHING, PARCELS, OwnFiles
 from mindviz.ui.workspace import Workspace
 
 
@@ -47,7 +48,10 @@ def others(workspace: Workspace, subject: str, method: str, own: OwnFiles = NOTH
     method = own.choice(method).method
     layers = views.layer_choices(workspace.layers_and_heads(subject)[0], workspace.has_read_out(subject))
     found = [(f"Layer: {name}", f"layer:{i}") for name, i in layers if METHODS[method].by_layer]
-    found += [(f"Map: {METHODS[m].name}", f"method:{m}") for m in workspace.methods(subject) if m != chosen]
+    known = workspace.methods(subject)
+    found += [(f"Map: {METHODS[m].name}", f"method:{m}") for m in known if m != chosen]
+    lesions = own.methods() if "lesion_area" in known else []
+    found += [(f"Map: {name}", value) for name, value in lesions if value != chosen]
     if method != "pattern":  # which is of the training scans: it has neither control nor stage
         found += [(f"Control: less {name}", f"control:{control}") for control, name in CONTROL_NAMES.items()]
         found += [(f"Stage: {STAGE_NAMES[stage]}", f"stage:{stage}") for stage in workspace.stages(subject)]
@@ -55,15 +59,17 @@ def others(workspace: Workspace, subject: str, method: str, own: OwnFiles = NOTH
     return [*first, *found]
 
 
-def changed(choice: MapChoice, subject: str, other: str) -> tuple[MapChoice, str]:
+def changed(choice: MapChoice, subject: str, other: str, own: OwnFiles = NOTHING) -> tuple[MapChoice, str]:
     """The choice and subject that a value of `others` stands for.
 
     Raises
     ------
     MindvizError
-        For a value that is none.
+        For a value that is none, or a parcellation that is not held.
     """
     kind, _, value = other.partition(":")
+    if kind == PARCELS:
+        return own.choice(other, control=choice.control), subject
     if kind == "subject" and value:
         return choice, value
     if kind == "layer" and value.lstrip("-").isdigit():
@@ -79,7 +85,7 @@ def changed(choice: MapChoice, subject: str, other: str) -> tuple[MapChoice, str
 def aspects(workspace: Workspace, one: tuple[MapChoice, str], two: tuple[MapChoice, str], kind: str) -> tuple[str, str]:
     """What two maps that stand side by side are called: that in which they differ, first."""
     first, second = (_aspect(workspace, choice, subject, kind) for choice, subject in (one, two))
-    if kind in ("method", "control"):
+    if kind in ("method", "control", PARCELS):
         return first, second
     return f"{first} · {one[0].title}", f"{second} · {two[0].title}"
 
@@ -105,15 +111,18 @@ class Second:
 
 
 def second_of(
-    workspace: Workspace, decoded: Decoded, choice: MapChoice, other: str, own: OwnFiles = NOTHING
-) -> Second | None:
+    workspace: Workspace, decoded: Decoded, choice: MapChoice, other: str, own: OwnFiles = NOTHING,
+    phases: Phases = no_phases,
+) -> Second | None:  # fmt: skip
     """The map that a value of `others` stands for, beside that of `choice`; None for none and for a map of `own`."""
     if not other or own.map(other):
         return None
     window = decoded.window
-    second, subject = changed(choice, window.subject, other)
+    second, subject = changed(choice, window.subject, other, own)
+    progress = phases(f"{second.title}, to compare with")
     try:
-        found = workspace.map_of(_window(workspace, subject, window.run, window.index), second, own.by(second))
+        beside = _window(workspace, subject, window.run, window.index)
+        found = workspace.map_of(beside, second, own.by(second), progress)
     except MindvizError as error:
         return Second(second, subject, None, str(error))
     return Second(second, subject, found)

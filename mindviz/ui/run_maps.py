@@ -11,11 +11,11 @@ import numpy as np
 
 from mindviz import checkpoint
 from mindviz.brain import Parcellation
-from mindviz.brain.importance import Progress
+from mindviz.brain.importance import Progress, silent
 from mindviz.types import AttentionMap, MindvizError, Window
 from mindviz.ui import export
 from mindviz.ui.map_choice import MapChoice
-from mindviz.ui.map_export import FILES, page_of_one, source_record, write_map
+from mindviz.ui.map_export import EVERY_FILE, page_of_one, source_record, write_map
 from mindviz.ui.map_names import label
 from mindviz.ui.workspace import Workspace
 
@@ -65,7 +65,7 @@ def save_map(
     MindvizError
         For a folder that holds anything else, scans that do not exist, or a map that this checkpoint cannot give.
     """
-    folder = export.check_target(folder, FILES)
+    folder = export.check_target(folder, EVERY_FILE)
     if (by.name if by else "") != choice.parcels:
         raise MindvizError(f"expected the parcels of {choice.parcels or 'HCP-MMP'}, found {by.name if by else 'none'}")
     windows, name = scans.windows(workspace), label(workspace, scans.subject, choice)
@@ -76,7 +76,8 @@ def save_map(
         "map": export.map_record(workspace, scans.subject, choice, found) | export.parcel_record(by),
     }
     with checkpoint.atomic_folder(folder) as target:
-        write_map(surface, target, choice, told, page_of_one(workspace, scans.subject, surface, told, choice))
+        html = page_of_one(workspace, scans.subject, surface, told, choice)
+        write_map(surface, target, choice, told, html, workspace.dataset.volume(scans.subject), found.values)
     return folder / "map.json"
 
 
@@ -86,8 +87,8 @@ def _found(
 ) -> AttentionMap:  # fmt: skip
     """The mean map of the windows, less that of the control where there is one."""
 
-    def shown(what: str) -> Progress | None:
-        return None if progress is None else progress(what)
+    def shown(what: str) -> Progress:
+        return silent if progress is None else progress(what)
 
     if scans.index is not None:
         found = workspace.map_of(windows[0], replace(choice, control=""), by, shown("map"))

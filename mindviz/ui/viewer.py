@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,10 +27,17 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parents[2] / "assets" / "viewer"
 SCRIPTS = (
-    "viewer.js", "scene.js", "layout.js", "shaders.js", "outlines.js", "labels.js", "controls.js", "display.js",
-    "pointer.js", "names.js", "motion.js", "detail.js", "summary.js", "elements.js", "data.js", "colormaps.js",
-    "three.module.min.js",
+    "viewer.js", "scene.js", "facing.js", "layout.js", "shaders.js", "outlines.js", "labels.js", "controls.js",
+    "display.js", "pointer.js", "names.js", "motion.js", "detail.js", "summary.js", "elements.js", "data.js",
+    "colormaps.js", "three.module.min.js",
 )  # fmt: skip
+_MOUNT = "document.querySelector('#cortex .mv-mount')"
+ASK = f"(_, ...rest) => [{_MOUNT}?.ask?.() ?? null, ...rest]"
+"""What an event whose first input is a `drawing.Request` sends for it, as gradio's ``js``: page, number and place."""
+ASK_TO_DRAW = ASK.replace("ask?.()", "ask?.(true)")
+"""The same of an event that answers with a map: until then the page shows what is being computed."""
+UNTOLD, UNDRAWN = f"() => {_MOUNT}?.untold?.()", f"() => {_MOUNT}?.undrawn?.()"
+"""What is to be done when no answer comes."""
 
 
 # --------------------------------------------------------------------------------------------------- values
@@ -102,7 +110,7 @@ def pair_payload(first: str, second: str) -> str:
 
 
 def ticketed(payload: str | None, ticket: int) -> str:
-    """A payload, or bare cortex, with the number of the request it answers: the page refuses one below the last."""
+    """A payload, or bare cortex, with the number of the page's request: the page refuses one below the last."""
     content = {"format": FORMAT, "maps": []} if payload is None else json.loads(payload)
     return json.dumps({**content, "ticket": ticket})
 
@@ -179,6 +187,7 @@ def viewer_html(
     view: str = "posterior",
     label: str = "Cortex",
     patches: str | None = None,
+    serving: Sequence[Callable[[str], Any]] = (),
 ) -> gr.HTML:
     """The viewer as a gradio component; its value is a `values_payload`, a `pair_payload`, or None for bare cortex.
 
@@ -186,12 +195,14 @@ def viewer_html(
     `height_px` is that of the drawing; the buttons and the colour bar come on top. It first shows `view` (lateral,
     medial, dorsal, ventral, posterior): by default from behind, where the visual cortex is.
 
-    It has three more properties: ``patches`` (`patches_payload`), ``busy``, what is being computed (``text``, empty for
-    nothing), and ``detail``, what is told of the place that was clicked (JSON of `mindviz.ui.courses.told`, None to
-    close it). A ``ticket`` in value, busy or detail (`ticketed`) is the number of the request that it answers: one
-    below the last is not shown. A click triggers ``select`` with ``side``, ``vertex``, ``outlines`` (the parcellation
-    whose borders are drawn, ``""`` for none) and ``order``, closing what is told triggers ``clear``. A clip that is
-    chosen there sends the event ``mindviz-scan`` with run and scan to the document.
+    It has two more properties: ``patches`` (`patches_payload`), and ``detail``, what is told of the place that was
+    clicked (JSON of `mindviz.ui.courses.told`, None to close it). A ``ticket`` in value or detail (`ticketed`) is the
+    number of the page's request (`ASK`): an answer to an earlier one than what is shown is not shown. A click triggers
+    ``select``, the key for the next map ``input`` (``back``: for the one before). A clip that is chosen in what is told
+    sends the event ``mindviz-scan`` with run and scan to the document.
+
+    `serving` are two functions of the page's name: ``how_far`` says what is being computed for it (``text``, and the
+    ``share`` that is done or None) or None, ``give_up`` ends that.
     """
     import gradio as gr
 
@@ -208,8 +219,8 @@ def viewer_html(
         label=label,
         min_height=height_px,
         detail=None,
-        busy=None,
         patches=patches,
+        server_functions=list(serving),
     )
 
 
@@ -225,23 +236,45 @@ _ON_LOAD = """
 const mount = element.querySelector(".mv-mount");
 const config = window.gradio_config ?? {};
 const file = (path) => `${config.root ?? ""}${config.api_prefix ?? "/gradio_api"}/file=${path}`;
-let viewer = null;
+const page = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("");
+let viewer = null, asked = 0, drawing = 0;
 const last = {};
-// answers can arrive out of order: one to an earlier request than what is shown is not shown
+// Requests bear the place that is picked when they are made, and a number: answers arrive in any order, and one to an
+// earlier request than what is shown is not shown.
+mount.ask = (forMap) => {
+  asked += 1;
+  if (forMap) follow(asked);
+  return { page, ticket: asked, place: viewer?.picked ?? null };
+};
 const hear = (name, show) => watch(name, () => {
   const content = typeof props[name] === "string" && props[name] ? JSON.parse(props[name]) : props[name];
   const ticket = content?.ticket ?? 0;
   if (ticket && ticket < (last[name] ?? 0)) return;
   last[name] = ticket || (last[name] ?? 0);
+  if (name === "value" && (!ticket || ticket >= drawing)) mount.undrawn();
   if (viewer) show(content);
 });
+// what is being computed for the last request for a map, until that is answered
+const follow = async (ticket) => {
+  drawing = ticket;
+  while (drawing === ticket) {
+    await new Promise((go) => setTimeout(go, 300));
+    const told = drawing === ticket ? await server.how_far?.(page) : null;
+    if (drawing === ticket) viewer?.setBusy(told);
+  }
+};
+mount.undrawn = () => {
+  drawing = 0;
+  viewer?.setBusy(null);
+};
+mount.untold = () => viewer?.untold();
 hear("value", (map) => viewer.setValues(map));
-hear("busy", (busy) => viewer.setBusy(busy?.text));
 hear("detail", (told) => viewer.setDetail(told));
 watch("patches", () => viewer?.setPatches(props.patches));
 const on = {
-  onPick: (place) => trigger("select", { ...place, order: Math.round(performance.now()) }),
-  onClose: () => trigger("clear"),
+  onPick: () => trigger("select"),
+  onNextMap: (back) => trigger("input", { back }),
+  onGiveUp: () => server.give_up?.(page),
   onScan: (scan, run) => document.dispatchEvent(new CustomEvent("mindviz-scan", { detail: { run, scan } })),
 };
 (async () => {

@@ -15,15 +15,15 @@ from einops import rearrange
 from PIL import Image
 
 from mindviz import brain, metrics, video
+from mindviz.brain.importance import Progress, part_of, silent
 from mindviz.data.whole_runs import run_scans
 from mindviz.encoder.subject import encoder_folder
-from mindviz.explain import METHODS, Explainer
+from mindviz.explain import METHODS, Explainer, caution
 from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip, Window
 from mindviz.ui.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
 
 if TYPE_CHECKING:
     from mindviz.brain import Parcellation
-    from mindviz.brain.importance import Progress
     from mindviz.data import Dataset
     from mindviz.decoder import Decoder
 
@@ -64,14 +64,8 @@ class Workspace:
         return self.dataset.simulated or self.decoder.simulated
 
     def caution(self, method: str) -> str:
-        """What a map does not say; of attention also how much this model's decoding depends on where it looks."""
-        said, choices = METHODS[method].caution, self.decoder.info.provenance.get("attention_choice", {}).values()
-        if not choices or method != "received":
-            return said
-        return (
-            f"{said} All that is decoded here passes through the read-out's attention; "
-            f"were it uniform, {min(choices):.1%} to {max(choices):.1%} of what tells scans apart would change."
-        )
+        """`mindviz.explain.caution` of this decoder."""
+        return caution(self.decoder, method)
 
     @property
     def tr(self) -> float:
@@ -116,8 +110,12 @@ class Workspace:
     ) -> Decoded:
         """Decode a scan; a ``"given"`` negative is the mean window of the run, as in the published evaluation."""
         window = self.dataset.window(subject, run, index)
-        negative = self.dataset.windows(subject, run).mean(0) if settings.negative == "given" else None
-        return self.decoder.decode(window, settings, negative, callback)
+        return self.decoder.decode(window, settings, self.negative(window, settings), callback)
+
+    def negative(self, window: Window, settings: SamplingSettings) -> np.ndarray | None:
+        """The scans (T, V) that a ``"given"`` negative stands for; None for the stored mean."""
+        given = settings.negative == "given"
+        return self.dataset.windows(window.subject, window.run).mean(0) if given else None
 
     def attention(self, decoded: Decoded, layer: int, head: int) -> AttentionMap:
         return self.decoder.attention_map(decoded, decoded.window.subject, layer, head)
@@ -152,7 +150,7 @@ class Workspace:
         """The map of several scans of a run, less that of the control of each, (N, V)."""
         windows = [self.dataset.window(subject, run, int(index)) for index in indices]
         wanted = (choice.method, choice.layer, choice.head, None, choice.position)
-        found = self.explainer(subject, choice.stage).maps(windows, *wanted)
+        found = self._asked(subject, choice).maps(windows, *wanted)
         if choice.control == "uniform":
             return found - found.mean(axis=1, keepdims=True)
         if choice.control == "untrained":
@@ -163,7 +161,7 @@ class Workspace:
 
     def attribution(
         self, decoded: Decoded, method: str = "received", layer: int = -1, head: int = -1, control: str = "",
-        position: int = -1,
+        position: int = -1, progress: Progress = silent,
     ) -> AttentionMap:  # fmt: skip
         """The map of a decoded scan by any method, less that of a control where one is named.
 
@@ -173,11 +171,11 @@ class Workspace:
         if method == "received" and position == -1:  # captured when it was decoded
             found = self.attention(decoded, layer, head)
         else:
-            found = self.explainer(window.subject).map(window, method, choice.layer, choice.head, choice.position)
-        return self.less(found, window, choice)
+            found = self._alone(window, choice, None, progress)
+        return self._less(found, window, choice, None, progress)
 
     def map_of(
-        self, window: Window, choice: MapChoice, by: Parcellation | None = None, progress: Progress | None = None
+        self, window: Window, choice: MapChoice, by: Parcellation | None = None, progress: Progress = silent
     ) -> AttentionMap:
         """The map of a scan that need not have been decoded, of any subject and stage (`attribution`).
 
@@ -188,30 +186,50 @@ class Workspace:
         MindvizError
             If the encoder of that stage has no such layer or head, or the method does not exist for it.
         """
-        explainer = self.explainer(window.subject, choice.stage)
+        return self._less(self._alone(window, choice, by, progress), window, choice, by, progress)
+
+    def _asked(self, subject: str, choice: MapChoice) -> Explainer:
+        """The explainer of a choice, whose encoder has that layer."""
+        explainer = self.explainer(subject, choice.stage)
         config = explainer.config
         layers = config.depth + bool(config.readout_rank)
         if choice.layer >= layers:
             lacks = "" if config.readout_rank else " and no read-out"
             raise MindvizError(f"{STAGE_NAMES[choice.stage]} has {layers} layers{lacks}: choose another layer")
-        wanted = (choice.method, choice.layer, choice.head, progress, choice.position, by)
-        values = explainer.maps([window], *wanted)[0]
-        found = AttentionMap(values, choice.layer, choice.head, explainer.stage, choice.method)
-        return self.less(found, window, choice, by)
+        return explainer
+
+    def _alone(self, window: Window, choice: MapChoice, by: Parcellation | None, progress: Progress) -> AttentionMap:
+        """The map without its control; the progress is that of both."""
+        explainer, parts = self._asked(window.subject, choice), len(self._compared(window, choice))
+        asked = (choice.method, choice.layer, choice.head, part_of(progress, 0, 1 + parts), choice.position, by)
+        values = explainer.maps([window], *asked)[0]
+        return AttentionMap(values, choice.layer, choice.head, explainer.stage, choice.method)
+
+    def _less(
+        self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None, progress: Progress
+    ) -> AttentionMap:
+        parts = len(self._compared(window, choice))
+        return self.less(found, window, choice, by, part_of(progress, 1, 1 + parts, parts))
 
     def less(
         self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None = None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> AttentionMap:  # fmt: skip
         """A map less that of its control, where there is one."""
-        if not choice.control:
+        scans = self._compared(window, choice)
+        if not scans:
             return found
-        whole = METHODS[choice.method].of_run  # such a method shuffles the whole run itself
-        scans = self._around(window) if choice.control == "shuffled" and not whole else [window]
         explainer = self.explainer(window.subject, choice.stage)
         asked = (choice.method, choice.layer, choice.head)
         less = explainer.control(choice.control, scans, *asked, 0, progress, choice.position, by)
         return replace(found, values=found.values - less, method=f"{choice.method} minus {choice.control}")
+
+    def _compared(self, window: Window, choice: MapChoice) -> list[Window]:
+        """The scans whose maps are the control of that of `window`; none where it has no control."""
+        if not choice.control:
+            return []
+        whole = METHODS[choice.method].of_run  # such a method shuffles the whole run itself
+        return self._around(window) if choice.control == "shuffled" and not whole else [window]
 
     def _around(self, window: Window) -> list[Window]:
         """A scan and others of its run, evenly spread."""
@@ -261,7 +279,7 @@ class Workspace:
 def compare(decoded: VideoClip, clips: np.ndarray, index: int, others: np.ndarray) -> Similarity:
     """`Similarity` of one decoded clip to clip `index` of `clips` (N, F, H, W, 3), with `others` as the baseline."""
     truth = clips[index : index + 1]
-    frames = resized(decoded, truth.shape[1], truth.shape[2:4])[None]
+    frames = video.resized(decoded, truth.shape[1], truth.shape[2:4])[None]
     distance = np.array([np.mean((frames[0] - clip.astype(np.float32)) ** 2) for clip in clips])
     repeated = np.repeat(frames, len(others), axis=0)
     return Similarity(
@@ -272,12 +290,6 @@ def compare(decoded: VideoClip, clips: np.ndarray, index: int, others: np.ndarra
         rank=float(1 + (distance < distance[index]).sum() + ((distance == distance[index]).sum() - 1) / 2),
         count=len(clips),
     )
-
-
-def resized(clip: VideoClip, num_frames: int, size: tuple[int, int]) -> np.ndarray:
-    """The clip as (num_frames, *size, 3) uint8: frames taken evenly, pixels by `video.resize`."""
-    chosen = clip.frames[np.linspace(0, len(clip.frames) - 1, num_frames).round().astype(int)]
-    return video.resize(VideoClip(chosen, clip.fps), *size).frames
 
 
 def thumbnail_sheet(clips: np.ndarray, columns: int = 16, size: int = 64) -> str:

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from app_page import DEMO, FLAGS, PATIENCE, SCREENSHOTS, App, leaves, running
 
+LONGEST_S = 900  # a test with the app that is started for it, on two cores that have other work
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.timeout(LONGEST_S))
 
 
 @pytest.fixture(scope="module")

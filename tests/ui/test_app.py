@@ -12,7 +12,7 @@ import sys
 import zipfile
 
 import pytest
-from app_page import PATIENCE, ROOT, SCREENSHOTS, choose, decode, pick, save
+from app_page import PATIENCE, ROOT, SCREENSHOTS, STARTING_S, choose, decode, pick, save
 
 from mindviz.ui.map_export import FILES
 
@@ -238,7 +238,7 @@ def test_the_pictures_of_the_page(browser, app, width, height, colours_of, reque
 
 def test_a_missing_checkpoint_is_one_sentence_at_the_command_line(tiny_dataset, tmp_path):
     started = [sys.executable, "app.py", "--data", str(tiny_dataset), "--checkpoint", str(tmp_path / "none")]
-    done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE / 1000)
+    done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=STARTING_S)
     assert done.returncode == 2
     assert done.stderr.startswith("mindviz: ") and str(tmp_path / "none") in done.stderr
     assert "Traceback" not in done.stderr and done.stderr.strip().count("\n") == 0

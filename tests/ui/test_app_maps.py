@@ -108,6 +108,10 @@ def test_an_own_map_stands_beside_and_an_own_parcellation_is_lesioned_by(page, a
     with zipfile.ZipFile(save(page, tmp_path)) as archive:
         told = next(json.loads(archive.read(n)) for n in archive.namelist() if n.endswith("map.json"))
     assert told["map"]["parcellation"] == "nets.dlabel.nii" and told["beside"] == {"file": name}
+    pick(page, "#app-method", "Attention received")
+    pick(page, "#app-other", "Map: Lesion of a parcel (nets.dlabel.nii)")
+    page.wait_for_function(TITLED, arg="Attention received beside Lesion of a parcel (nets.dlabel.nii)")
+    assert page.locator("#cortex .mv-message").all_inner_texts() == ["", ""], "both were drawn"
     assert not list((app.home / "gradio").rglob("*.dlabel.nii")), "what was opened is not kept"
     fresh = page.context.new_page()  # another session has none of it
     fresh.goto(app.address, wait_until="domcontentloaded")

@@ -124,8 +124,9 @@ def test_names_stand_on_their_parcels_without_overlap(page, key):
     page.evaluate(f"viewer.setOutlines('{key}')")
     page.locator(".mv-display summary").click()
     page.get_by_label("Names of parcels").check()
-    page.evaluate("viewer.drawNow(); viewer.names.place()")
     page.evaluate("viewer.page.display.node.open = false")
+    page.wait_for_function("viewer.scene.size.width === 928")  # the drawing has its room back
+    page.evaluate("viewer.drawNow(); viewer.names.place()")
     written = page.locator(".mv-names span")
     assert 4 <= written.count() <= (12 if key == "area" else 14)
     boxes = [box.bounding_box() for box in written.all()]

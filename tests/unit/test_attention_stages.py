@@ -17,7 +17,7 @@ from mindviz.data import Dataset
 from mindviz.decoder import Decoder
 from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.subject import write_encoder
-from mindviz.explain import Explainer
+from mindviz.explain import METHODS, Explainer
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,9 @@ def test_it_writes_a_figure_in_three_formats_its_table_and_its_origin(written: P
     told = json.loads((written / "attention_stages.json").read_text())
     assert told["simulated"] and told["method"] == "received" and told["scans"] == 12 and told["seed"] == 0
     text = (written / "attention_stages.svg").read_text()
+    assert told["caution"] == METHODS["received"].caution
+    said = " ".join(text.replace("<!--", " ").replace("-->", " ").split())
+    assert told["caution"].partition(":")[0] in said and "bootstrap over shots." in said
     assert text.count("Before contrast") == text.count("Full model") == 2 and "simulated data" in text
 
 

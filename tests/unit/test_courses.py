@@ -10,7 +10,7 @@ import pytest
 from mindviz.brain import meshes, parcellations
 from mindviz.explain import METHODS
 from mindviz.types import MindvizError, SamplingSettings
-from mindviz.ui import brain_panel, courses, map_choice, map_names, viewer
+from mindviz.ui import brain_panel, courses, map_choice, map_names, telling, viewer
 from mindviz.ui.courses import Courses, Place, driving_clips, region, told
 
 RECEIVED = map_choice.choose("received", 1, 2)
@@ -146,7 +146,7 @@ def test_the_clips_that_drive_a_voxel_share_no_volume(workspace):
 
 def test_a_known_run_is_told_quickly_and_as_json(workspace, fresh):
     courses.courses_of(workspace).fill("1", "test1", RECEIVED, 0)
-    text = brain_panel.detail(workspace, place_of(workspace, 3), "1", "test1", 0, "received", 1, 2)
+    text = telling.detail(workspace, place_of(workspace, 3), "1", "test1", 0, "received", 1, 2)
     assert json.loads(text)["sheet"].startswith("data:image/jpeg;base64,") and "NaN" not in text
 
 

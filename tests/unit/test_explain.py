@@ -79,31 +79,6 @@ def test_integrated_gradients_add_up(explainer: Explainer, windows: list[Window]
     )
 
 
-def test_a_lesion_by_hand(explainer: Explainer, windows: list[Window]) -> None:
-    """The mean scan stands in for an area's voxels; the tokens of that are what the effect holds."""
-    groups, names = explainer.areas()
-    assert groups.max() == len(names) - 1 and len(set(names)) == len(names)
-    candidates = torch.randn(4, *explainer.decoder.encode(windows[0]).tokens.shape).numpy()
-    effect = explainer.lesion_effects(windows[0], groups, candidates, own=2)
-    bold = explainer.tensors(windows[:1])
-    lost = torch.where(torch.from_numpy(groups == 3), explainer.baseline, bold)
-    with torch.no_grad():
-        after, before = explainer.encoder(lost)[0], explainer.encoder(bold)[0]
-        far = explainer.encoder(explainer.baseline[None])[0] - before
-    np.testing.assert_allclose(effect.tokens[3], after.numpy(), atol=1e-5)
-    assert effect.moved[3] == pytest.approx(float((after - before).norm() / far.norm()), rel=1e-4)
-    middle = candidates.mean(0)
-
-    def rank(tokens: np.ndarray) -> int:
-        said = (tokens - middle).ravel()
-        scores = [said @ (c - middle).ravel() / np.linalg.norm(c - middle) for c in candidates]
-        return 1 + sum(score > scores[2] for score in scores)
-
-    assert effect.rank == rank(before.numpy()) and effect.ranks[3] == rank(after.numpy())
-    by_area = explainer.maps(windows[:1], "lesion_area")[0]
-    np.testing.assert_allclose(by_area[groups == 3], effect.moved[3], rtol=1e-4)
-
-
 def test_patches_hold_the_voxels_that_the_encoder_takes_together(explainer: Explainer) -> None:
     patches = explainer.patches()
     sizes = np.bincount(patches[patches >= 0])
@@ -257,7 +232,6 @@ def _other_mesh() -> parcellations.Parcellation:
         (lambda e, w: e.maps(w, "rollout", layer=1), "Attention rollout has no layers and heads to choose, found 1"),
         (lambda e, w: e.maps(w, "lesion_patch", head=1), "no layers and heads to choose"),
         (lambda e, w: e.control("shuffled", [*w[:2], replace(w[2], run="o")]), "windows of one run .* found 2 runs"),
-        (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 1), r"found \(3, 4\)"),
         (lambda e, w: e.control("uniform", w, "pattern"), "an activation pattern has no control"),
         (lambda e, w: e.maps(w, "rollout", position=2), r"-1 \(all\) or 0..1, found 2"),
         (lambda e, w: e.maps(w, "lesion_area", position=0), "takes voxels out of all scans of a window at once"),
@@ -272,7 +246,6 @@ def _other_mesh() -> parcellations.Parcellation:
             "a control needs to be one of untrained, shuffled, uniform, found 'noise'",
         ),
         (lambda e, w: e.control("shuffled", w[:2]), "at least three windows are needed .* found 2"),
-        (lambda e, w: e.lesion_effects(w[0], e.patches(), np.zeros((2, 3, 4)), 2), "one of 2 candidates, found 2"),
     ],
 )
 def test_what_cannot_be_asked(explainer: Explainer, windows: list[Window], ask, message: str) -> None:

@@ -14,7 +14,7 @@ from test_run_maps import dlabel
 from mindviz.brain import cortex_index, from_cortex, parcellations, to_cortex, write_gifti
 from mindviz.brain.dscalar import write_dscalar
 from mindviz.types import MindvizError, SamplingSettings
-from mindviz.ui import brain_panel, courses, map_export, map_names, own_files
+from mindviz.ui import brain_panel, courses, map_export, map_names, own_files, telling
 from mindviz.ui.own_files import NOTHING, opened
 
 MESH = "fsLR-32k"
@@ -123,7 +123,7 @@ def test_a_parcellation_is_lesioned_by_and_kept_apart_from_its_namesake(workspac
     vertex = int(workspace.dataset.run("1", "test1").vertices[0])
     left = cortex_index(MESH)[0]
     place = courses.Place("left", int(left[vertex]))
-    said = json.loads(brain_panel.detail(workspace, place, "1", "test1", 3, method, own=own))["map"]
+    said = json.loads(telling.detail(workspace, place, "1", "test1", 3, method, own=own))["map"]
     assert said["note"].startswith("Lesion of a parcel (nets.dlabel.nii) takes long: known only for the 1 of 12")
     asked = (method, -1, -1, "", "", -1, own)
     path = map_export.zip_map(workspace, decoded, tmp_path, *asked)
@@ -153,6 +153,6 @@ def test_one_scan_of_the_window_counts_for_the_map_and_its_course(workspace, dec
     for i in (0, 1):
         choice = NOTHING.choice("received", position=i)
         known.fill("1", "test1", choice, 3)
-        told = json.loads(brain_panel.detail(workspace, place, "1", "test1", 3, "received", position=i))["map"]
+        told = json.loads(telling.detail(workspace, place, "1", "test1", 3, "received", position=i))["map"]
         expected = workspace.maps("1", "test1", np.arange(12), choice)[:, 0]
         np.testing.assert_allclose(told["values"], expected, rtol=1e-3)

@@ -7,6 +7,7 @@ from PIL import Image
 from mindviz.brain import Projection, from_cortex, parcellations
 from mindviz.plots import network_bars, network_means, plot_cortex, plot_networks, save_figure
 from mindviz.plots.cortex import scale_of
+from mindviz.plots.stages import StagePanel, plot_stages
 from mindviz.types import MindvizError, SurfaceMap
 
 
@@ -40,6 +41,36 @@ def test_the_caution_stands_whole_below_the_colour_bar_and_covers_nothing(tmp_pa
     assert "Zero is the mean." in (tmp_path / "map.svg").read_text()
     sizes = [axes.get_position().height * whole.get_figheight() for whole in (plain, figure) for axes in whole.axes[:1]]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.01), "the cortex keeps its size"
+
+
+def _stages(caution):
+    one = _area_map(["V1"])
+    networks = parcellations.load("yeo7")
+    bars = np.ones(7), np.tile([0.9, 1.1], (7, 1))
+    panel = StagePanel("Full model", "layer 1", one, networks.names[1:], networks.colors[1:], *bars)
+    return plot_stages([[panel]], "a.u.", "Attention", True, dpi=40, caution=caution)
+
+
+@pytest.mark.parametrize("draw", [_stages, lambda said: plot_networks(_area_map(["V1"]), "yeo7", "By", "a", said)])
+def test_every_figure_of_a_map_says_what_it_does_not_say_and_covers_nothing(draw, tmp_path):
+    said = "Attention is not importance: " + "it tells which patches the encoder mixed. " * 4 + "No $ is a formula $."
+    plain, figure = draw(""), draw(said)
+    text = next(t for t in figure.texts if "importance" in t.get_text())
+    assert text.get_text().replace("\n", " ").replace("\\$", "$") == said
+    figure.draw_without_rendering()
+    box, page = text.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0
+    assert all(box.y1 <= axes.get_tightbbox().y0 for axes in figure.axes if axes.axison)
+    assert figure.get_figheight() > plain.get_figheight() and figure.get_figwidth() == plain.get_figwidth()
+    path = save_figure(figure, tmp_path / "figure.svg").read_text()
+    assert "No $ is a formula $." in " ".join(path.split())
+
+
+def test_the_bars_for_a_page_carry_the_caution_too():
+    bars = network_bars(_area_map(["V1"]), caution="Attention < importance. " * 9)
+    (said,) = bars.layout.annotations
+    assert said.text.count("&lt;") == 9 and "<br>" in said.text and bars.layout.margin.b > 100
+    assert not network_bars(_area_map(["V1"])).layout.annotations
 
 
 def test_v1_is_painted_at_the_back_of_the_medial_views(tmp_path):

@@ -243,7 +243,7 @@ def test_progress_is_shown_of_the_map_and_of_its_control(opened: Workspace, tmp_
     choice = map_choice.choose("lesion_patch", control="untrained")
     save_map(opened, Scans("1", "test1"), choice, tmp_path / "map", None, shown)
     assert set(seen) == {"map", "control"}
-    assert all(steps[0][0] == 0 and steps[-1] == (12, 12) for steps in seen.values())
+    assert all(steps[0][0] == 0 and steps[-1][0] == steps[-1][1] >= 12 for steps in seen.values())
 
 
 def test_the_help_names_every_method(capsys) -> None:

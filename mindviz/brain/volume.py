@@ -1,0 +1,135 @@
+"""Volumes: which voxels of an image the cortex runs through, and maps written back into those very voxels.
+
+An image in MNI152 space is read where the cortex of the group average runs (the midthickness surface of HCP S1200,
+which lies in that space; of the anatomy of the person nothing is known). Of the vertices that lie in one voxel the one
+nearest to its centre stands for it. So each column of the scans is one voxel and one vertex, a map of the columns is a
+map of the voxels, and nothing is interpolated on either way.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mindviz.brain import meshes
+from mindviz.types import MindvizError
+
+MESH = "fsLR-32k"
+SPACE = "MNI152"
+_MNI_CODE = 4  # NIFTI_XFORM_MNI_152
+_SURFACE = "midthickness"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Where V voxels lie in an image.
+
+    Attributes
+    ----------
+    voxels : ndarray, shape (V, 3), int64; indices, from 0, each at most once.
+    shape : the image's, in voxels.
+    affine : ndarray, shape (4, 4), float64; from indices to millimetres of MNI152.
+    """
+
+    voxels: np.ndarray
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        voxels, affine = self.voxels, self.affine
+        if voxels.ndim != 2 or voxels.shape[1] != 3 or not np.issubdtype(voxels.dtype, np.integer) or not len(voxels):
+            raise MindvizError(f"a volume needs whole numbers (V, 3), found shape {voxels.shape} of {voxels.dtype}")
+        if len(self.shape) != 3 or (voxels < 0).any() or (voxels >= self.shape).any():
+            raise MindvizError(f"a volume needs voxels inside its shape, found some outside of {self.shape}")
+        if len(np.unique(voxels, axis=0)) != len(voxels):
+            raise MindvizError("a volume needs different voxels, found some more than once")
+        check_affine(affine)
+
+    def of(self, columns: np.ndarray) -> Volume:
+        """The same image with some of the voxels."""
+        return Volume(self.voxels[columns], self.shape, self.affine)
+
+
+def check_affine(affine: np.ndarray) -> np.ndarray:
+    """Return an affine (4, 4) that can be turned round; raise `MindvizError` for any other."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise MindvizError("an image needs an affine of 4 x 4 finite numbers that can be inverted, found another")
+    return affine
+
+
+def cortex_in(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[np.ndarray, Volume]:
+    """The cortex of fsLR-32k in an image of MNI152 space.
+
+    Parameters
+    ----------
+    shape, affine : of the image, as of `Volume`.
+
+    Returns
+    -------
+    ndarray, shape (V,), int64
+        The cortical index of each voxel that the cortex runs through, ascending.
+    Volume
+        Those voxels.
+
+    Raises
+    ------
+    MindvizError
+        For an affine that cannot be inverted, or an image that the cortex does not run through.
+    """
+    points = _cortex_points()
+    back = np.linalg.inv(check_affine(affine))
+    places = points @ back[:3, :3].T + back[:3, 3]
+    nearest = np.rint(places).astype(np.int64)
+    inside = np.flatnonzero(((nearest >= 0) & (nearest < shape)).all(axis=1))
+    if not inside.size:
+        raise MindvizError(
+            f"expected an image that the cortex of {SPACE} runs through, found none of its vertices in it"
+        )
+    away = np.linalg.norm((places[inside] - nearest[inside]) @ affine[:3, :3].T, axis=1)
+    flat = np.ravel_multi_index(tuple(nearest[inside].T), shape)
+    order = np.lexsort((inside, away, flat))  # by voxel, then by distance; of two as near, the first vertex
+    first = np.concatenate([[True], np.diff(flat[order]) > 0])
+    vertices = np.sort(inside[order[first]])
+    return vertices, Volume(nearest[vertices], (int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def _cortex_points() -> np.ndarray:
+    """Millimetres (59412, 3) of each cortical index on the midthickness surface."""
+    surface = meshes.surface(MESH, _SURFACE)
+    left, right = meshes.cortex_index(MESH)
+    return np.concatenate([surface.left.coordinates[left], surface.right.coordinates[right]]).astype(np.float64)
+
+
+def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str = "") -> Path:
+    """Write a map of the voxels, (V,), or N maps of them, (N, V), as a NIfTI image in MNI152 space.
+
+    NaN where there is no value, float32, one image or N along the fourth axis, in voxels exactly those of the scans.
+
+    Raises
+    ------
+    MindvizError
+        For another number of voxels, or a name that does not end in .nii.gz.
+    """
+    import nibabel as nib
+
+    from mindviz.checkpoint import atomic_file  # here, because it imports torch
+
+    path, values = Path(path), np.asarray(values, dtype=np.float32)
+    if values.ndim not in (1, 2) or values.shape[-1] != len(volume.voxels):
+        raise MindvizError(f"{path}: expected values of {len(volume.voxels)} voxels, found shape {values.shape}")
+    if not path.name.endswith(".nii.gz"):
+        raise MindvizError(f"{path}: expected a name that ends in .nii.gz")
+    image = np.full((*volume.shape, *values.shape[:-1]), np.nan, dtype=np.float32)
+    image[tuple(volume.voxels.T)] = values.T
+    found = nib.Nifti1Image(image, volume.affine)
+    found.set_sform(volume.affine, _MNI_CODE)
+    found.set_qform(volume.affine, _MNI_CODE, strip_shears=True)
+    found.header.set_xyzt_units("mm")
+    found.header["descrip"] = label.encode("ascii", "replace")[:79]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as aside:
+        Path(aside).write_bytes(gzip.compress(found.to_bytes(), mtime=0))
+    return path

@@ -1,0 +1,110 @@
+"""Raw runs of either kind: CIFTI dense time series, or NIfTI images in MNI152 space.
+
+Both lie in the layout of Wen 2018: ``fmri/seg1/cifti/seg1_1_Atlas.dtseries.nii``, ``fmri/seg1/mni/seg1_1_mni.nii.gz``.
+Where there are both, the CIFTI files are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mindviz.brain.volume import Volume
+from mindviz.data import cifti, volumes
+from mindviz.types import MindvizError
+
+FOLDERS = ("cifti", "mni")
+_CIFTI = "_Atlas.dtseries.nii"
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a raw run is made of NIfTI images."""
+    return not path.name.endswith(".dtseries.nii")
+
+
+def present(path: Path) -> Path:
+    """The raw run of a CIFTI file's place: itself, or the NIfTI file beside it where that alone is there."""
+    stem = path.name.removesuffix(_CIFTI)
+    beside = [path.parents[1] / "mni" / f"{stem}_mni{ending}" for ending in volumes.ENDINGS]
+    return path if path.exists() else next((other for other in beside if other.exists()), path)
+
+
+def count_volumes(paths: Sequence[Path]) -> dict[Path, int]:
+    """How many volumes each repeat of a run has, by the headers.
+
+    Raises
+    ------
+    MindvizError
+        Naming the first file that does not read, is of another kind than the first, or has other voxels.
+    """
+    counts: dict[Path, int] = {}
+    first = volumes.open_images(paths[0]) if paths and is_volume(paths[0]) else None
+    for path in paths:
+        if is_volume(path) != (first is not None):
+            raise MindvizError(f"{path}: expected a run of the kind of {paths[0].name}, found another")
+        if first is None:
+            counts[path] = cifti.open_series(path).volumes
+            continue
+        images = volumes.open_images(path)
+        if images.shape != first.shape or not np.allclose(images.affine, first.affine, atol=1e-4):
+            raise MindvizError(f"{path}: expected the voxels of {paths[0].name} (shape and affine), found others")
+        counts[path] = images.volumes
+    return counts
+
+
+def read_cortex(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Time courses by cortical index, float32 [59412, time], and which of them were read, bool [59412]."""
+    if is_volume(path):
+        return volumes.read_cortex(path)
+    bold = cifti.read_cortex(path)
+    return bold, np.ones(len(bold), bool)
+
+
+def volume_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Of images: the voxel of each cortical index (-1 for none) and where voxels lie, as arrays; empty for CIFTI."""
+    if not is_volume(path):
+        return {}
+    images = volumes.open_images(path)
+    vertices, volume = images.geometry
+    voxels = np.full((cifti.NUM_CORTEX, 3), -1, np.int32)
+    voxels[vertices] = volume.voxels
+    return {"voxels": voxels, "shape": np.array(images.shape, np.int32), "affine": images.affine}
+
+
+def chosen_volume(runs: Sequence[Mapping[str, np.ndarray]], vertices: np.ndarray) -> dict[str, np.ndarray]:
+    """The `volume_arrays` of all runs of a subject, cut down to its vertices; empty where they came as CIFTI.
+
+    Raises
+    ------
+    MindvizError
+        For runs that do not share their voxels.
+    """
+    names = ("voxels", "shape", "affine")
+    held = [{name: run[name] for name in names} if "voxels" in run else {} for run in runs]
+    same = all(bool(one) == bool(held[0]) for one in held)
+    if not same or any(not np.allclose(one[name], held[0][name], atol=1e-4) for one in held for name in one):
+        raise MindvizError("the runs of a subject need the same voxels (shape and affine of the images), found others")
+    if not held or not held[0]:
+        return {}
+    return {**held[0], "voxels": held[0]["voxels"][vertices]}
+
+
+def read_volume(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Volume:
+    """The voxels of a prepared subject, of which the scans have `count` columns.
+
+    Raises
+    ------
+    MindvizError
+        Naming the file: arrays that are missing or do not fit.
+    """
+    if set(arrays) != {"voxels", "shape", "affine"}:
+        raise MindvizError(f"{path}: expected voxels, shape and affine, found {', '.join(sorted(arrays)) or 'nothing'}")
+    voxels, shape = arrays["voxels"].astype(np.int64), tuple(int(n) for n in arrays["shape"].ravel())
+    if len(shape) != 3 or voxels.shape != (count, 3):
+        raise MindvizError(f"{path}: expected voxels ({count}, 3) of an image, found {voxels.shape} of {shape}")
+    try:
+        return Volume(voxels, shape, arrays["affine"].astype(np.float64))
+    except MindvizError as error:
+        raise MindvizError(f"{path}: {error}") from error

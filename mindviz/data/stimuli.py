@@ -1,0 +1,46 @@
+"""The films of Wen et al. 2018 and their captions, as a raw folder holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mindviz.checkpoint import read_json
+from mindviz.types import MindvizError, VideoClip
+from mindviz.video import read_video
+
+TR = 2.0
+FPS = 3.0
+
+
+def num_frames(volumes: int = 240) -> int:
+    """Frames of the film during `volumes`: 1440 for 240."""
+    return round(volumes * TR * FPS)
+
+
+def read_film(video: Path, size: int) -> VideoClip:
+    """The 1440 frames of an 8-minute film; up to 2 s too much are cut, up to 2 s too little filled with the last frame.
+
+    Raises
+    ------
+    MindvizError
+        Missing, unreadable, or of another length.
+    """
+    clip = read_video(video, fps=FPS, size=size)
+    wanted, slack = num_frames(), round(2 * FPS)
+    found = len(clip.frames)
+    if abs(found - wanted) > slack:
+        raise MindvizError(f"{video}: expected a film of {wanted / FPS:.0f} s, found {found / FPS:.1f} s")
+    frames = clip.frames[np.minimum(np.arange(wanted), found - 1)]
+    return VideoClip(frames, FPS)
+
+
+def check_captions(path: Path, frames: int) -> dict[str, object]:
+    """``{"captions": [one for each frame], "shots": [...]}`` of a film; shots are optional."""
+    content = read_json(path)
+    captions = content.get("captions")
+    if not isinstance(captions, list) or len(captions) != frames or not all(isinstance(c, str) for c in captions):
+        found = f"{len(captions)} entries" if isinstance(captions, list) else type(captions).__name__
+        raise MindvizError(f'{path}: expected "captions" with one text for each of {frames} frames, found {found}')
+    return {key: content[key] for key in ("captions", "shots") if key in content}

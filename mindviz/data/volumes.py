@@ -1,0 +1,128 @@
+"""Runs as NIfTI images in MNI152 space: headers checked, the voxels that the cortex runs through read, one by one."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from mindviz.brain import meshes
+from mindviz.brain.volume import MESH, Volume, cortex_in
+from mindviz.types import MindvizError
+
+ENDINGS = (".nii.gz", ".nii")
+_MNI_CODE = 4
+_UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the images of a run lie in its file; `value = slope * stored + intercept`."""
+
+    path: Path
+    volumes: int
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    dtype: np.dtype
+    offset: int
+    slope: float
+    intercept: float
+
+    @property
+    def geometry(self) -> tuple[np.ndarray, Volume]:
+        """`mindviz.brain.volume.cortex_in` of these images."""
+        return _geometry(self.shape, self.affine.tobytes())
+
+
+@lru_cache(maxsize=4)
+def _geometry(shape: tuple[int, int, int], affine: bytes) -> tuple[np.ndarray, Volume]:
+    return cortex_in(shape, np.frombuffer(affine).reshape(4, 4))
+
+
+def open_images(path: Path) -> Images:
+    """Read and check the header of a run; no image is read.
+
+    Raises
+    ------
+    MindvizError
+        Missing, unreadable, not four-dimensional, of numbers that are not real, not declared to be in MNI152 space
+        (code 4 of the sform, or of the qform where there is no sform), truncated where it is not packed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MindvizError(f"{path}: expected a NIfTI image (.nii.gz, .nii), found no such file")
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Pair) or isinstance(image, nib.Cifti2Image):
+            raise MindvizError(f"expected a NIfTI image, found {type(image).__name__}")
+        found = _checked(path, image)
+        _ = found.geometry
+    except MindvizError as error:
+        raise MindvizError(f"{path}: {error}") from error
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MindvizError(f"{path}: expected a NIfTI image, found what does not read ({reason})") from error
+    size = int(np.prod(found.shape)) * found.volumes * found.dtype.itemsize + found.offset
+    if path.suffix != ".gz" and path.stat().st_size < size:
+        raise MindvizError(f"{path}: expected {size} bytes, found {path.stat().st_size}: the file is truncated")
+    return found
+
+
+def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
+    """What the header says; `MindvizError` without the file's name."""
+    header, stored = image.header, image.dataobj
+    if len(image.shape) != 4 or 0 in image.shape:
+        raise MindvizError(f"expected images over time, of four dimensions, found shape {image.shape}")
+    assert isinstance(stored, nib.arrayproxy.ArrayProxy)  # what nibabel loads from a file
+    if stored.dtype.kind not in "iuf":
+        raise MindvizError(f"expected real numbers, found {stored.dtype}")
+    code = int(header["sform_code"]) or int(header["qform_code"])
+    if code != _MNI_CODE:
+        raise MindvizError(
+            f"expected images in MNI152 space (sform_code 4), found code {code}; where they are in that space, let the "
+            "header say so (fslorient -setsformcode 4)"
+        )
+    x, y, z, volumes = (int(n) for n in image.shape)
+    affine, scale = np.asarray(image.affine, dtype=np.float64), (float(stored.slope), float(stored.inter))
+    return Images(path, volumes, (x, y, z), affine, stored.dtype, int(stored.offset), *scale)
+
+
+def read_cortex(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Time courses by cortical index, float32 [59412, time], and which of them have a voxel, bool [59412].
+
+    The others are 0. One image is held at a time; errors as `open_images`.
+    """
+    images = open_images(path)
+    vertices, volume = images.geometry
+    places = np.ravel_multi_index(tuple(volume.voxels.T), images.shape, order="F")
+    cortex = meshes.num_vertices(MESH)
+    bold, held = np.zeros((cortex, images.volumes), np.float32), np.zeros(cortex, bool)
+    held[vertices] = True
+    size = int(np.prod(images.shape)) * images.dtype.itemsize
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            file.seek(images.offset)
+            for time in range(images.volumes):
+                content = file.read(size)
+                if len(content) < size:
+                    raise MindvizError(f"{path}: expected {images.volumes} images, found {time}: the file is truncated")
+                bold[vertices, time] = np.frombuffer(content, images.dtype)[places]
+    except (OSError, EOFError, zlib.error) as error:
+        raise MindvizError(f"{path}: expected {images.volumes} images, found what does not unpack ({error})") from error
+    if (images.slope, images.intercept) != (1.0, 0.0):
+        bold[vertices] = bold[vertices] * np.float32(images.slope) + np.float32(images.intercept)
+    return bold, held
