@@ -5,14 +5,15 @@ continues as if it had not stopped; nor on how many processes share the batch, s
 one, to floating-point error. Only dropout inside modules differs between numbers of processes and of accumulated parts.
 
 One process: ``python -m training.…``. Several GPUs, on one machine or more: ``accelerate launch --multi_gpu
---num_processes 8 -m training.…``; FSDP or DeepSpeed: ``accelerate launch --config_file FILE -m training.…`` with the
-file that ``accelerate config`` writes. Several CPU processes: ``torchrun --nproc_per_node 2 -m training.…``, since
-``accelerate launch --cpu`` starts but one without MPI. Precision and accumulation are those of `LoopConfig`.
+--num_processes 8 -m training.…``. Several CPU processes: ``torchrun --nproc_per_node 2 -m training.…``, since
+``accelerate launch --cpu`` starts but one without MPI. FSDP, on GPUs or CPUs: ``accelerate launch --config_file FILE -m
+training.…`` with the file that ``accelerate config`` writes, or torchrun and ``ACCELERATE_USE_FSDP=true``;
+`training.shards` says which settings work. Precision and accumulation are those of `LoopConfig`. No GPU could be tried
+here; DeepSpeed needs them.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -34,9 +35,9 @@ from mindviz.types import MindvizError
 from training.interrupt import Interrupt
 from training.processes import WHOLE_BATCH
 from training.run_folder import claim, load_state, save_state, weights_fingerprint
+from training.shards import SHARDED, begin, fsdp_plugin, require_same_weights, shardable
 
 SAVE_SECONDS = 300
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,13 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, 
 
 def _accelerator(config: LoopConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # one process trains several stages, and each may have another precision
+    cpu = not torch.accelerator.is_available()  # its own choice; said, it also joins processes on CPUs
+    plugin = fsdp_plugin(config.mixed_precision, cpu)
     try:
         accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(),  # its own choice; said, it also joins processes on CPUs
+            cpu=cpu,
             mixed_precision=config.mixed_precision,
+            fsdp_plugin=plugin,
             log_with="tensorboard",
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
             # co-training trains one subject's encoder in a step, and the others get no gradients
@@ -214,8 +218,8 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
     Returns
     -------
     nn.Module
-        `task.module`, holding the averaged weights where `ema_decay` is above 0. Under FSDP and DeepSpeed, which leave
-        `task.module` in pieces, a copy that is whole; its weights are also in ``weights.safetensors``.
+        `task.module`, holding the averaged weights where `ema_decay` is above 0. Under FSDP, which cuts a copy into
+        pieces, they are also in ``weights.safetensors``.
 
     Raises
     ------
@@ -229,7 +233,10 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
     check_shares(config, accelerator.num_processes, accelerator.distributed_type)
     defaults = {f.name: f.default for f in fields(LoopConfig) if f.default is not MISSING}
     run = {"task": task.name, "loop": asdict(config), **task.description()}
-    claim(folder, run, defaults, weights_fingerprint(task.module), write=accelerator.is_main_process)
+    initial = weights_fingerprint(task.module)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        require_same_weights(accelerator, initial)
+    claim(folder, run, defaults, initial, write=accelerator.is_main_process)
     accelerator.init_trackers(task.name)
     home = next(task.module.parameters()).device
     if config.gradient_checkpointing:
@@ -252,9 +259,12 @@ class _Training:
     def __init__(self, task: Task, config: LoopConfig, folder: Path, accelerator: Accelerator) -> None:
         self.task, self.config, self.folder, self.accelerator = task, config, folder, accelerator
         self.interrupt, self.last_save = Interrupt(patient=accelerator.num_processes > 1), time.monotonic()
-        self.whole = copy.deepcopy(task.module) if accelerator.distributed_type in SHARDED else None
-        optimizer = torch.optim.AdamW(_parameter_groups(task.module, config.weight_decay), lr=config.lr, fused=True)
-        self.model, self.optimizer = accelerator.prepare(task.module, optimizer)
+        self.sharded = accelerator.distributed_type in SHARDED
+        module = shardable(task.module) if self.sharded else task.module
+        optimizer = torch.optim.AdamW(_parameter_groups(module, config.weight_decay), lr=config.lr, fused=True)
+        self.model, self.optimizer = accelerator.prepare(module, optimizer)
+        if accelerator.distributed_type == DistributedType.FSDP:
+            begin(self.optimizer)
         self.progress = Progress()
         self.average: AveragedModel | None = None
         if config.ema_decay:
@@ -341,15 +351,16 @@ class _Training:
 
     def finished(self, home: torch.device) -> nn.Module:
         """The module with the weights to keep, as `train` returns it."""
-        if self.whole is not None:
+        module = self.task.module
+        if self.sharded:
             state, path = self.accelerator.get_state_dict(self.model), self.folder / "weights.safetensors"
             if self.accelerator.is_main_process:  # no other process has them all
-                save_tensors(path, state)
+                shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+                save_tensors(path, {name: tensor.reshape(shapes[name]) for name, tensor in state.items()})
             self.accelerator.wait_for_everyone()
-            self.whole.load_state_dict(load_tensors(path))
-            return self.whole.eval()
+            module.load_state_dict(load_tensors(path))
+            return module.eval()
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # back to its own forward
-        module = self.task.module
         if self.average is not None:
             module.load_state_dict(self.average.module.state_dict())
         return module.to(home).eval()

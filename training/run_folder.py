@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from accelerate.utils.constants import FSDP_MODEL_NAME
 from safetensors import SafetensorError
 from torch import nn
 
@@ -96,10 +98,20 @@ def save_state(accelerator: Accelerator, folder: Path) -> None:
 
 
 def load_state(accelerator: Accelerator, folder: Path) -> None:
-    """Load the last whole state, if there is one."""
+    """Load the last whole state, if there is one.
+
+    Raises
+    ------
+    MindvizError
+        The state is of a run under FSDP and this one is not, or the other way round.
+    """
     state, old = folder / "state", folder / "state.old"
     if accelerator.is_main_process and old.exists() and not state.exists():
         old.rename(state)  # a kill fell between the two renames: the next save must not clear it away
     accelerator.wait_for_everyone()
     if state.exists():
+        fsdp = accelerator.distributed_type == DistributedType.FSDP
+        if (state / f"{FSDP_MODEL_NAME}.bin").exists() != fsdp:
+            how = ("under FSDP", "without it") if fsdp else ("without FSDP", "under it")
+            raise MindvizError(f"{state}: expected the state of a run {how[0]}, found one {how[1]}")
         accelerator.load_state(str(state))

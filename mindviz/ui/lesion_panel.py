@@ -227,12 +227,21 @@ def sentences(made: Made) -> list[str]:
     new, old = made.change, made.intact
     film = f"The film: SSIM {new.ssim_intact:.2f} and an error of {new.rmse_intact:.0f} grey levels to the intact one."
     if made.seed is not None:
-        more = "more" if new.ssim_intact < made.seed.ssim_intact else "no more"
         film += (
             f" Another seed, with nothing taken out: {made.seed.ssim_intact:.2f} and {made.seed.rmse_intact:.0f}; "
-            f"the lesion changes {more} than that."
+            f"the lesion changes {_beside(new, made.seed)}."
         )
     return [*said, f"{film} SSIM to what was shown: {new.ssim_shown:.2f}, intact {old.ssim_shown:.2f}."]
+
+
+def _beside(lesion: Change, seed: Change) -> str:
+    """Whether a lesion moves the film farther than another seed does, by both measures or by one."""
+    farther = lesion.ssim_intact < seed.ssim_intact, lesion.rmse_intact > seed.rmse_intact
+    if all(farther):
+        return "more than that"
+    if not any(farther):
+        return "no more than that"
+    return f"more than that by {'SSIM' if farther[0] else 'the error'} alone"
 
 
 def _told(found: Losses, group: int) -> str:

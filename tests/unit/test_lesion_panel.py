@@ -13,10 +13,10 @@ from lesioned import write_lesioned
 
 from mindviz import ui
 from mindviz.brain import parcellations
-from mindviz.lesion import CAUTION
+from mindviz.lesion import CAUTION, Change
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.ui import background, lesion_panel
-from mindviz.ui.lesion_panel import CLOSED, Asked, LesionPanel
+from mindviz.ui.lesion_panel import CLOSED, Asked, LesionPanel, Made, sentences
 from mindviz.ui.lesions import Lesions
 from mindviz.ui.own_files import NOTHING, OwnFiles
 
@@ -93,6 +93,22 @@ def test_a_parcellation_of_one_s_own_can_be_taken_apart(panel: LesionPanel, deco
     assert run(panel, value("parcels:mine"), decoded, own)[-1]["state"] == "done"
     gone = run(panel, value("parcels:mine"), decoded)[-1]
     assert gone["state"] == "error" and "open the file again" in gone["message"] and gone["again"]
+
+
+@pytest.mark.parametrize(
+    ("ssim", "rmse", "told"),
+    [
+        (0.5, 30, "more than that."),
+        (0.7, 20, "no more than that."),
+        (0.9, 9, "no more than that."),
+        (0.9, 30, "more than that by the error alone."),
+        (0.5, 9, "more than that by SSIM alone."),
+    ],
+)
+def test_a_change_is_read_against_another_seed_by_both_measures(panel, decoded, ssim, rmse, told) -> None:
+    found, seed = panel.lesions.losses(decoded.window, "yeo7"), Change(0.7, 20.0, 0.4)
+    made = Made(found, 0, "film", Change(ssim, rmse, 0.3), Change(1.0, 0.0, 0.4), seed)
+    assert f"the lesion changes {told}" in sentences(made)[-1]
 
 
 # ---------------------------------------------------------------------- what cannot be

@@ -162,13 +162,13 @@ def test_what_sharded_parameters_cannot_do_is_refused() -> None:
 
 
 def test_sharded_weights_come_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `train` returns under FSDP, made from one process's parameters: this machine has no GPUs to shard over."""
+    """What `train` returns where weights are sharded, made from one process's; `test_loop_fsdp` has two of them."""
     config = replace(CONFIG, ema_decay=0.0)
     plain, task = LineTask(), LineTask()
     train(plain, config, tmp_path / "a", quiet=True)
     monkeypatch.setattr(loop, "SHARDED", (DistributedType.NO,))
     returned = train(task, config, tmp_path / "b", quiet=True)
-    assert returned is not task.module and not returned.training
+    assert returned is task.module and not returned.training
     torch.testing.assert_close(returned.state_dict(), plain.module.state_dict(), rtol=0, atol=0)
 
 

@@ -156,12 +156,12 @@ COMPARES_SAMPLES = ("pairs", "clip", "contrast")
 """Tasks whose loss is no mean over samples: in accumulated parts it is another."""
 
 
-def _make(name: str) -> Task:
+def make(name: str) -> Task:
     torch.manual_seed(0)
     return TASKS[name]()
 
 
-def _on_rank_1(number: int, at: int) -> Callable[[int], None]:
+def on_rank_1(number: int, at: int) -> Callable[[int], None]:
     def fault(call: int) -> None:
         if call == at and os.environ.get("RANK", "1") == "1":
             os.kill(os.getpid(), number)
@@ -180,13 +180,13 @@ class Poisoned(PairTask):
 def work(out: Path) -> None:
     """What each of the two processes does."""
     for name in TASKS:
-        train(_make(name), CONFIG, out / name, quiet=True)
+        train(make(name), CONFIG, out / name, quiet=True)
         if name not in COMPARES_SAMPLES:
-            train(_make(name), replace(CONFIG, accumulate=2), out / f"{name}-parts", quiet=True)
+            train(make(name), replace(CONFIG, accumulate=2), out / f"{name}-parts", quiet=True)
     said = {}
     for name, task in {
-        "interrupted": PairTask(_on_rank_1(signal.SIGINT, 1)),
-        "terminated": PairTask(_on_rank_1(signal.SIGTERM, 1)),
+        "interrupted": PairTask(on_rank_1(signal.SIGINT, 1)),
+        "terminated": PairTask(on_rank_1(signal.SIGTERM, 1)),
         "poisoned": Poisoned(),
     }.items():
         torch.manual_seed(0)
@@ -196,25 +196,30 @@ def work(out: Path) -> None:
         except (KeyboardInterrupt, MindvizError) as stop:
             said[name] = f"{type(stop).__name__}: {stop}"
     try:
-        train(_make("pairs"), replace(CONFIG, batch_size=9), out / "unequal", quiet=True)
+        train(make("pairs"), replace(CONFIG, batch_size=9), out / "unequal", quiet=True)
     except MindvizError as refusal:
         said["unequal"] = str(refusal)
     (out / f"said{os.environ['RANK']}.json").write_text(json.dumps(said))
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what two processes did together."""
-    out = tmp_path_factory.mktemp("together")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+def launched(launcher: list[str], script: str, out: Path) -> Path:
+    """`out`, once the processes that a launcher (a module and its options) starts on a script have filled it."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, __file__, str(out)], env=environment, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", *launcher, script, str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
 
-def _curve(folder: Path) -> list[float]:
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes did together."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    return launched(launcher, __file__, tmp_path_factory.mktemp("together"))
+
+
+def curve(folder: Path) -> list[float]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     points = {}
@@ -232,9 +237,13 @@ def _state(folder: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
 
 
 def _assert_same(found: Path, wanted: Path) -> None:
-    assert _curve(found) == pytest.approx(_curve(wanted), rel=1e-5) and len(_curve(found)) == CONFIG.steps
+    assert curve(found) == pytest.approx(curve(wanted), rel=1e-5) and len(curve(found)) == CONFIG.steps
     (weights, means), (their_weights, their_means) = _state(found), _state(wanted)
     torch.testing.assert_close(means, their_means, rtol=1e-3, atol=1e-6)
+    assert_same_weights(weights, their_weights)
+
+
+def assert_same_weights(weights: dict[str, Tensor], their_weights: dict[str, Tensor]) -> None:
     # Adam makes steps of its learning rate of gradients that are zero but for rounding (biases of keys, for one)
     torch.testing.assert_close(weights, their_weights, rtol=1e-4, atol=2 * CONFIG.steps * CONFIG.lr)
     apart = sum(int((~torch.isclose(weights[n], their_weights[n], rtol=1e-3, atol=1e-5)).sum()) for n in weights)
@@ -248,7 +257,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         if not (home / name).exists():
-            train(_make(name), CONFIG, home / name, quiet=True)
+            train(make(name), CONFIG, home / name, quiet=True)
         return home / name
 
     return folder
@@ -275,7 +284,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(
 ) -> None:
     said = [json.loads((together / f"said{rank}.json").read_text())[how] for rank in range(2)]
     assert said[0] == said[1] and said[0].startswith("KeyboardInterrupt: pairs was interrupted after step 2 of 4")
-    train(_make("pairs"), CONFIG, together / how, quiet=True)  # one process goes on
+    train(make("pairs"), CONFIG, together / how, quiet=True)  # one process goes on
     _assert_same(together / how, alone("pairs"))
 
 
