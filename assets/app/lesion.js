@@ -68,11 +68,16 @@ function show() {
   }
 }
 
+// A page that is still being laid out moves what was just scrolled to.
+const settling = new ResizeObserver(() => section.scrollIntoView({ block: 'end' }));
+
 function open() {
   const before = section.hidden;
   section.hidden = false;
   if (before) ask({ open: true });
   section.scrollIntoView({ behavior: 'smooth', block: 'end' });
+  [section, document.body].forEach((node) => settling.observe(node));
+  setTimeout(() => settling.disconnect(), 3000);
   by.focus({ preventScroll: true });
 }
 

@@ -109,8 +109,8 @@ def test_a_decoding_can_be_stopped_and_another_scan_clears_it(page, app):
     page.locator("#app-controls input[type=number]").nth(1).fill("100")
     page.keyboard.press("Tab")
     page.click("#app-decode")
-    page.wait_for_selector(".app-screen[data-state=working]")
-    page.click(".app-stop")
+    page.wait_for_function("""() => { if (!document.querySelector('.app-screen[data-state=working]')) return false;
+        document.querySelector('.app-stop').click(); return true; }""")  # at once: a fast machine is soon done
     page.wait_for_function("() => document.querySelector('.app-message').textContent.startsWith('Stopped')")
     choose(page, 2)
     page.wait_for_selector(".app-screen[data-state=empty]")

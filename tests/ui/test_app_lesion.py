@@ -17,9 +17,11 @@ PLAYING = f"() => {VIDEOS}.every((v) => !v.paused && v.videoWidth > 0 && v.ready
 IN_STEP = f"""() => {{ const times = {VIDEOS}.map((v) => v.currentTime);
     return times.length === 3 && Math.min(...times) > 0.2 && Math.max(...times) - Math.min(...times) < 0.1; }}"""
 MESSAGE = "text => document.querySelector('.app-lesion-message').textContent.startsWith(text)"
-PRESSED = """text => { if (!document.querySelector('.app-lesion-message').textContent.startsWith(text)) return false;
-    document.querySelector('.app-lesion-button').click();
-    return true; }"""
+PRESSED = """text => { const press = new MutationObserver(() => {
+      if (!document.querySelector('.app-lesion-message').textContent.startsWith(text)) return;
+      press.disconnect();
+      document.querySelector('.app-lesion-button').click(); });
+    press.observe(document.querySelector('.app-lesion'), { subtree: true, childList: true, characterData: true }); }"""
 STATE = "() => document.querySelector('.app-lesion [data-state]').dataset.state"
 SOURCES = f"() => {VIDEOS}.map((v) => v.getAttribute('src'))"
 SETTLED = """() => { const { top, bottom } = document.querySelector('.app-lesion').getBoundingClientRect();
@@ -106,8 +108,8 @@ def test_it_can_be_stopped_and_begun_again_and_closed(page, app):
     page.locator("#app-controls input[type=number]").nth(1).fill("100" if app.scans < 240 else "20")
     page.keyboard.press("Tab")
     decode(page)
+    page.evaluate(PRESSED, "Decoding without")
     open_panel(page)
-    page.wait_for_function(PRESSED, arg="Decoding without")
     page.wait_for_function(MESSAGE, arg="Stopped")
     page.wait_for_timeout(1000)
     assert page.evaluate(STATE) == "empty" and page.evaluate(SOURCES)[2] is None
