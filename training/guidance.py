@@ -27,10 +27,9 @@ from mindviz.metrics import ssim
 from mindviz.types import MindvizError, SamplingSettings
 from training.ablation_table import valued
 from training.evaluate import film_shots
-from training.judge import Judge, load_judge
+from training.judge import ASPECTS, Judge, load_judge
 from training.report import labelled
 
-ASPECTS = ("object", "setting", "motion")
 MEASURES = (*ASPECTS, "ssim")
 REFERENCE = "the checkpoint's own"
 
@@ -118,7 +117,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     """``guidance.md`` of the content of ``guidance.json``."""
     facts = content["facts"]
     simulated = "**The scans are simulated; nothing here was measured on a brain.** " if "SIMULATED" in facts else ""
-    head = ["| guidance | scale of painting, of sketch | object | setting | motion | SSIM |", "|" + " --- |" * 6]
+    head = ["| guidance | scale of painting, of sketch | " + " | ".join((*ASPECTS, "SSIM")) + " |"]
+    head.append("|" + " --- |" * (2 + len(MEASURES)))
     lines = [
         f"# Guidance, subject {facts['subject']}",
         "",
