@@ -9,6 +9,7 @@ map of the voxels, and nothing is interpolated on either way.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mindviz.types import MindvizError
 
 MESH = "fsLR-32k"
 SPACE = "MNI152"
-_MNI_CODE = 4  # NIFTI_XFORM_MNI_152
+MNI_CODE = 4  # NIFTI_XFORM_MNI_152
 _SURFACE = "midthickness"
 
 
@@ -103,6 +104,25 @@ def _cortex_points() -> np.ndarray:
     return np.concatenate([surface.left.coordinates[left], surface.right.coordinates[right]]).astype(np.float64)
 
 
+def read_volume(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Volume:
+    """The voxels of a prepared subject, of which the scans have `count` columns.
+
+    Raises
+    ------
+    MindvizError
+        Naming the file: arrays that are missing or do not fit.
+    """
+    if set(arrays) != {"voxels", "shape", "affine"}:
+        raise MindvizError(f"{path}: expected voxels, shape and affine, found {', '.join(sorted(arrays)) or 'nothing'}")
+    voxels, shape = arrays["voxels"].astype(np.int64), tuple(int(n) for n in arrays["shape"].ravel())
+    if len(shape) != 3 or voxels.shape != (count, 3):
+        raise MindvizError(f"{path}: expected voxels ({count}, 3) of an image, found {voxels.shape} of {shape}")
+    try:
+        return Volume(voxels, shape, arrays["affine"].astype(np.float64))
+    except MindvizError as error:
+        raise MindvizError(f"{path}: {error}") from error
+
+
 def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str = "") -> Path:
     """Write a map of the voxels, (V,), or N maps of them, (N, V), as a NIfTI image in MNI152 space.
 
@@ -125,8 +145,8 @@ def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str
     image = np.full((*volume.shape, *values.shape[:-1]), np.nan, dtype=np.float32)
     image[tuple(volume.voxels.T)] = values.T
     found = nib.Nifti1Image(image, volume.affine)
-    found.set_sform(volume.affine, _MNI_CODE)
-    found.set_qform(volume.affine, _MNI_CODE, strip_shears=True)
+    found.set_sform(volume.affine, MNI_CODE)
+    found.set_qform(volume.affine, MNI_CODE, strip_shears=True)
     found.header.set_xyzt_units("mm")
     found.header["descrip"] = label.encode("ascii", "replace")[:79]
     path.parent.mkdir(parents=True, exist_ok=True)

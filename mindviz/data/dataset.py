@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from mindviz.brain import meshes
-from mindviz.brain.volume import Volume
+from mindviz.brain.volume import Volume, read_volume
 from mindviz.checkpoint import fingerprint, load_arrays, read_json, require_file, require_folder
-from mindviz.data.raw_runs import read_volume
 from mindviz.data.windows import WindowSpec
 from mindviz.types import MindvizError, ScanRun, Segment, VideoClip, Window
 from mindviz.video import read_video

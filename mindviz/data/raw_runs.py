@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mindviz.brain.volume import Volume
 from mindviz.data import cifti, volumes
 from mindviz.types import MindvizError
 
@@ -89,22 +88,3 @@ def chosen_volume(runs: Sequence[Mapping[str, np.ndarray]], vertices: np.ndarray
     if not held or not held[0]:
         return {}
     return {**held[0], "voxels": held[0]["voxels"][vertices]}
-
-
-def read_volume(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Volume:
-    """The voxels of a prepared subject, of which the scans have `count` columns.
-
-    Raises
-    ------
-    MindvizError
-        Naming the file: arrays that are missing or do not fit.
-    """
-    if set(arrays) != {"voxels", "shape", "affine"}:
-        raise MindvizError(f"{path}: expected voxels, shape and affine, found {', '.join(sorted(arrays)) or 'nothing'}")
-    voxels, shape = arrays["voxels"].astype(np.int64), tuple(int(n) for n in arrays["shape"].ravel())
-    if len(shape) != 3 or voxels.shape != (count, 3):
-        raise MindvizError(f"{path}: expected voxels ({count}, 3) of an image, found {voxels.shape} of {shape}")
-    try:
-        return Volume(voxels, shape, arrays["affine"].astype(np.float64))
-    except MindvizError as error:
-        raise MindvizError(f"{path}: {error}") from error

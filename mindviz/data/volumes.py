@@ -12,11 +12,10 @@ import nibabel as nib
 import numpy as np
 
 from mindviz.brain import meshes
-from mindviz.brain.volume import MESH, Volume, cortex_in
+from mindviz.brain.volume import MESH, MNI_CODE, Volume, cortex_in
 from mindviz.types import MindvizError
 
 ENDINGS = (".nii.gz", ".nii")
-_MNI_CODE = 4
 _UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -91,7 +90,7 @@ def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
     if stored.dtype.kind not in "iuf":
         raise MindvizError(f"expected real numbers, found {stored.dtype}")
     code = int(header["sform_code"]) or int(header["qform_code"])
-    if code != _MNI_CODE:
+    if code != MNI_CODE:
         raise MindvizError(
             f"expected images in MNI152 space (sform_code 4), found code {code}; where they are in that space, let the "
             "header say so (fslorient -setsformcode 4)"
