@@ -96,7 +96,7 @@ def write_stages(
 ) -> Path:  # fmt: skip
     """Write attention_stages.pdf, .svg, .png, .csv and .json into a folder that is new or empty."""
     parcels = parcellations.load(parcellation, dataset.mesh)
-    projection = Projection(dataset.run(subject, run).vertices, dataset.mesh)
+    projection = Projection(dataset.run(subject, run).vertices, dataset.mesh, dataset.volume(subject))
     rows = [
         [_panel(one, projection, parcels) for one in found if one.stage == stage]
         for stage in STAGES

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from mindviz.brain import meshes
+from mindviz.brain.volume import Volume, voxel_of_vertex
 from mindviz.types import MindvizError, SurfaceMap
 
 
@@ -19,23 +20,40 @@ class Projection:
     vertices : ndarray, shape (V,), integer
         The cortical index of each voxel (`ScanRun.vertices`), each at most once.
     mesh : ``"fsLR-32k"`` or ``"fsaverage5"``
+    volume : Volume, optional
+        Where the V voxels lie, of scans that came as images. Then every vertex shows the voxel that it lies in
+        (`voxel_of_vertex`), not only the one that stands for it.
 
     Attributes
     ----------
     matrix : scipy.sparse.csr_matrix, shape (2 * hemisphere_vertices(mesh), V)
-        Left hemisphere's vertices first.
+        Left hemisphere's vertices first; a row holds one 1, or nothing.
     mask : ndarray of bool
         Mesh vertices that any voxel reaches; the others are NaN in every map.
+    columns : ndarray, shape (num_vertices(mesh),), int64
+        The voxel that a cortical index shows, as a column of the scans; -1 for none.
+
+    Raises
+    ------
+    MindvizError
+        For vertices that are not those of the mesh, or that do not lie in the voxels of `volume`.
     """
 
-    def __init__(self, vertices: np.ndarray, mesh: str = "fsLR-32k") -> None:
+    def __init__(self, vertices: np.ndarray, mesh: str = "fsLR-32k", volume: Volume | None = None) -> None:
         self.mesh = meshes.check_mesh(mesh)
         self.vertices = _checked_vertices(vertices, mesh)
+        self.volume = volume
+        if volume is None:
+            self.columns = np.full(meshes.num_vertices(mesh), -1)
+            self.columns[self.vertices] = np.arange(self.vertices.size)
+        else:
+            self.columns = voxel_of_vertex(volume, self.vertices, mesh)
         left, right = meshes.cortex_index(mesh)
-        rows = np.concatenate([left, right + meshes.hemisphere_vertices(mesh)])[self.vertices]
+        rows = np.concatenate([left, right + meshes.hemisphere_vertices(mesh)])
+        self._own_rows, shown = rows[self.vertices], np.flatnonzero(self.columns >= 0)
         shape = (2 * meshes.hemisphere_vertices(mesh), self.vertices.size)
-        ones = np.ones(rows.size, dtype=np.float32)
-        self.matrix = sparse.csr_matrix((ones, (rows, np.arange(rows.size))), shape=shape)
+        ones = np.ones(shown.size, dtype=np.float32)
+        self.matrix = sparse.csr_matrix((ones, (rows[shown], self.columns[shown])), shape=shape)
         self.mask = np.diff(self.matrix.indptr) > 0
 
     def to_surface(self, values: np.ndarray, label: str = "") -> SurfaceMap:
@@ -56,12 +74,18 @@ class Projection:
         return SurfaceMap(left, right, self.mesh, label)
 
     def to_voxels(self, surface_map: SurfaceMap) -> np.ndarray:
-        """Read a map back at the voxels, shape (V,)."""
+        """Read a map back at the vertex that stands for each voxel, shape (V,)."""
         check_surface_map(surface_map)
         if surface_map.mesh != self.mesh:
             raise MindvizError(f"expected a map on {self.mesh}, found one on {surface_map.mesh}")
         both = np.concatenate([surface_map.left, surface_map.right])
-        return both[self.matrix.tocsc().indices]
+        return both[self._own_rows]
+
+    def counted_once(self, surface_map: SurfaceMap) -> SurfaceMap:
+        """A map with each voxel at the vertex that stands for it, and nowhere else: its sums count voxels."""
+        whole = np.full(meshes.num_vertices(self.mesh), np.nan, dtype=np.float32)
+        whole[self.vertices] = self.to_voxels(surface_map)
+        return from_cortex(whole, self.mesh, surface_map.label)
 
 
 def _checked_vertices(vertices: np.ndarray, mesh: str) -> np.ndarray:

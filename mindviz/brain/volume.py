@@ -3,7 +3,8 @@
 An image in MNI152 space is read where the cortex of the group average runs (the midthickness surface of HCP S1200,
 which lies in that space; of the anatomy of the person nothing is known). Of the vertices that lie in one voxel the one
 nearest to its centre stands for it. So each column of the scans is one voxel and one vertex, a map of the columns is a
-map of the voxels, and nothing is interpolated on either way.
+map of the voxels, and nothing is interpolated on either way. Back on the surface, every vertex shows the voxel that it
+lies in (`voxel_of_vertex`, by nilearn's `vol_to_surf`); what is counted, is counted at the one that stands for it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ MESH = "fsLR-32k"
 SPACE = "MNI152"
 MNI_CODE = 4  # NIFTI_XFORM_MNI_152
 _SURFACE = "midthickness"
+_BORDER = 0.5 + 1e-3  # voxels from a centre to the border; what lies on it may be rounded to either side
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class Volume:
     voxels : ndarray, shape (V, 3), int64; indices, from 0, each at most once.
     shape : the image's, in voxels.
     affine : ndarray, shape (4, 4), float64; from indices to millimetres of MNI152.
+    source : the file that it was read from, which errors name; empty for none.
     """
 
     voxels: np.ndarray
     shape: tuple[int, int, int]
     affine: np.ndarray
+    source: str = ""
 
     def __post_init__(self) -> None:
         voxels, affine = self.voxels, self.affine
@@ -51,7 +56,7 @@ class Volume:
 
     def of(self, columns: np.ndarray) -> Volume:
         """The same image with some of the voxels."""
-        return Volume(self.voxels[columns], self.shape, self.affine)
+        return Volume(self.voxels[columns], self.shape, self.affine, self.source)
 
 
 def check_affine(affine: np.ndarray) -> np.ndarray:
@@ -80,9 +85,7 @@ def cortex_in(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[np.ndarr
     MindvizError
         For an affine that cannot be inverted, or an image that the cortex does not run through.
     """
-    points = _cortex_points()
-    back = np.linalg.inv(check_affine(affine))
-    places = points @ back[:3, :3].T + back[:3, 3]
+    places = _places(_cortex_points(), affine)
     nearest = np.rint(places).astype(np.int64)
     inside = np.flatnonzero(((nearest >= 0) & (nearest < shape)).all(axis=1))
     if not inside.size:
@@ -104,6 +107,83 @@ def _cortex_points() -> np.ndarray:
     return np.concatenate([surface.left.coordinates[left], surface.right.coordinates[right]]).astype(np.float64)
 
 
+def _places(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Where points, (n, 3) in millimetres, lie in an image, in voxels; the middle of a voxel is a whole number."""
+    back = np.linalg.inv(check_affine(affine))
+    return points @ back[:3, :3].T + back[:3, 3]
+
+
+# --------------------------------------------------------------------------------------- onto the surface
+def voxel_of_vertex(volume: Volume, vertices: np.ndarray, mesh: str = MESH) -> np.ndarray:
+    """The voxel that each vertex of the cortex lies in, so that a map of voxels has no holes on the surface.
+
+    It is what nilearn's `vol_to_surf` finds at the vertices of the midthickness surface, where `cortex_in` reads, too.
+
+    Parameters
+    ----------
+    volume : of V voxels.
+    vertices : ndarray, shape (V,), integer
+        The cortical index that stands for each voxel (`cortex_in`).
+    mesh : the mesh of `vertices` and of the result.
+
+    Returns
+    -------
+    ndarray, shape (num_vertices(mesh),), int64
+        By cortical index, the place of the voxel in `volume`; -1 where a vertex lies in none of them.
+
+    Raises
+    ------
+    MindvizError
+        For a mesh without a surface in MNI152 space, or vertices that are not those of the voxels.
+    """
+    where = f"{volume.source}: " if volume.source else ""
+    if mesh != MESH:
+        raise MindvizError(f"{where}voxels of {SPACE} go onto {MESH} only: {mesh} has no {_SURFACE} surface there")
+    if len(vertices) != len(volume.voxels):
+        raise MindvizError(f"{where}expected a voxel for each of {len(vertices)} vertices, found {len(volume.voxels)}")
+    away = np.abs(_places(_cortex_points()[vertices], volume.affine) - volume.voxels).max(axis=1)
+    if (away > _BORDER).any():
+        raise MindvizError(
+            f"{where}expected each vertex of the scans in its own voxel, found {(away > _BORDER).sum()} of "
+            f"{len(vertices)} elsewhere; are these the voxels of other scans?"
+        )
+    found = _sampled(volume.voxels.astype(np.int64).tobytes(), volume.affine.astype(np.float64).tobytes()).copy()
+    found[vertices] = np.arange(len(vertices))  # on a border of voxels, rounding may differ in the last bit
+    return found
+
+
+@lru_cache(maxsize=4)
+def _sampled(voxels: bytes, affine: bytes) -> np.ndarray:
+    """`voxel_of_vertex` of voxels (int64) and an affine (float64), kept, because it takes more than a second."""
+    import nibabel as nib
+    from nilearn import surface  # here, because it takes seconds to import, and few datasets have voxels
+
+    indices, to_mm = np.frombuffer(voxels, np.int64).reshape(-1, 3), np.frombuffer(affine, np.float64).reshape(4, 4)
+    halves = meshes.surface(MESH, _SURFACE)
+    places = _places(np.concatenate([halves.left.coordinates, halves.right.coordinates]), to_mm)
+    # The part of the grid that the surface runs through, as nilearn finds nothing to choose from outside of an image.
+    # It begins at an even voxel: then halves are rounded to the same voxel as in the whole image.
+    low = 2 * np.floor((places.min(axis=0) - 1) / 2).astype(np.int64)
+    size = np.ceil(places.max(axis=0)).astype(np.int64) + 2 - low
+    numbers, shift = np.zeros(size, np.int32), np.eye(4)
+    held = np.flatnonzero(((indices >= low) & (indices < low + size)).all(axis=1))
+    numbers[tuple((indices[held] - low).T)] = held + 1  # 0 is no voxel
+    shift[:3, 3] = low
+    image = nib.Nifti1Image(numbers, to_mm @ shift)
+    sides = []
+    for half, cortex in zip((halves.left, halves.right), meshes.cortex_index(MESH), strict=True):
+        # One sample for each vertex, at depth 0: exactly where it lies. Its most frequent number is its voxel's.
+        whole = surface.vol_to_surf(
+            image,
+            surface.InMemoryMesh(half.coordinates, half.faces),
+            interpolation="nearest_most_frequent",
+            kind="line",
+            depth=[0.0],
+        )
+        sides.append(whole[cortex])
+    return np.concatenate(sides).astype(np.int64) - 1
+
+
 def read_volume(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Volume:
     """The voxels of a prepared subject, of which the scans have `count` columns.
 
@@ -118,7 +198,7 @@ def read_volume(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Vol
     if len(shape) != 3 or voxels.shape != (count, 3):
         raise MindvizError(f"{path}: expected voxels ({count}, 3) of an image, found {voxels.shape} of {shape}")
     try:
-        return Volume(voxels, shape, arrays["affine"].astype(np.float64))
+        return Volume(voxels, shape, arrays["affine"].astype(np.float64), str(path))
     except MindvizError as error:
         raise MindvizError(f"{path}: {error}") from error
 

@@ -72,20 +72,26 @@ def region(workspace: Workspace, subject: str, place: Place) -> Region:
     MindvizError
         With the sentence that a person reads, if there is none: the medial wall, or off the decoder's mask.
     """
-    mesh, vertices = workspace.dataset.mesh, _vertices(workspace, subject)
+    mesh = workspace.dataset.mesh
+    cortical = _cortical(mesh, place)
+    own = int(workspace.projection(subject).columns[cortical])
+    if place.outlines not in ("", "patch"):
+        return _parcel(workspace, subject, cortical, own, place)
+    if own < 0:
+        raise _NoVoxel(_off_mask(workspace, subject))
+    if place.outlines == "patch":
+        return _patch(workspace, subject, own)
+    return Region(np.array([own]), f"{_area(mesh, cortical)}{_SIDES[place.side]}, voxel {own + 1:,}")
+
+
+def _cortical(mesh: str, place: Place) -> int:
+    """The cortical index of a place."""
+    left, right = meshes.cortex_index(mesh)
     side = place.side == "right"
-    found = np.flatnonzero(meshes.cortex_index(mesh)[side] == place.vertex)
+    found = np.flatnonzero((right if side else left) == place.vertex)
     if not found.size:
         raise _NoVoxel("This is the medial wall, which is no cortex: nothing is measured here.")
-    cortical = int(found[0]) + (int(meshes.cortex_index(mesh)[0].size) if side else 0)
-    if place.outlines == "patch":
-        return _patch(workspace, subject, cortical)
-    if place.outlines:
-        return _parcel(workspace, subject, cortical, place)
-    columns = np.flatnonzero(vertices == cortical)
-    if not columns.size:
-        raise _NoVoxel(_off_mask(workspace, subject))
-    return Region(columns, f"{_area(mesh, cortical)}{_SIDES[place.side]}, voxel {columns[0] + 1:,}")
+    return int(found[0]) + (left.size if side else 0)
 
 
 def _vertices(workspace: Workspace, subject: str) -> np.ndarray:
@@ -94,6 +100,11 @@ def _vertices(workspace: Workspace, subject: str) -> np.ndarray:
 
 def _off_mask(workspace: Workspace, subject: str) -> str:
     seen, all_of_them = len(_vertices(workspace, subject)), meshes.num_vertices(workspace.dataset.mesh)
+    if workspace.projection(subject).volume is not None:
+        return (
+            f"No voxel here: the decoder of subject {subject} sees {seen:,} voxels of the images; a map colours the "
+            "cortex that lies in them."
+        )
     return (
         f"No voxel here: the decoder of subject {subject} sees {seen:,} of {all_of_them:,} vertices of cortex, "
         "those that a map colours."
@@ -108,16 +119,16 @@ def _area(mesh: str, cortical: int) -> str:
     return f"{name}, " if name else ""
 
 
-def _patch(workspace: Workspace, subject: str, cortical: int) -> Region:
-    own = np.flatnonzero(_vertices(workspace, subject) == cortical)
+def _patch(workspace: Workspace, subject: str, own: int) -> Region:
     patches = workspace.patches(subject)
-    if not own.size or patches[own[0]] < 0:
+    if patches[own] < 0:
         raise _NoVoxel(_off_mask(workspace, subject))
-    columns = np.flatnonzero(patches == patches[own[0]])
-    return Region(columns, f"Patch {patches[own[0]] + 1}, mean of {columns.size} voxels")
+    columns = np.flatnonzero(patches == patches[own])
+    return Region(columns, f"Patch {patches[own] + 1}, mean of {columns.size} voxels")
 
 
-def _parcel(workspace: Workspace, subject: str, cortical: int, place: Place) -> Region:
+def _parcel(workspace: Workspace, subject: str, cortical: int, own: int, place: Place) -> Region:
+    """The voxels of a parcel, each counted once: where the vertex that stands for it lies."""
     mesh, vertices = workspace.dataset.mesh, _vertices(workspace, subject)
     parcels = parcellations.load(PARCELLATION_KEYS[place.outlines], mesh)
     label = parcels.labels[cortical]
@@ -127,7 +138,8 @@ def _parcel(workspace: Workspace, subject: str, cortical: int, place: Place) -> 
     columns = np.flatnonzero((parcels.labels[vertices] == label) & same_side)
     name = f"{parcels.names[label]}, {_SIDES[place.side]}"
     if not columns.size:
-        raise _NoVoxel(f"{name}: the decoder of subject {subject} sees no voxel of this parcel.")
+        counted = " The voxel here is counted to another, where its middle lies." if own >= 0 else ""
+        raise _NoVoxel(f"{name}: the decoder of subject {subject} sees no voxel of this parcel.{counted}")
     return Region(columns, f"{name}, mean of {columns.size:,} voxel{'s' * (columns.size > 1)}")
 
 
@@ -278,8 +290,9 @@ def _second(workspace: Workspace, first: _Asked, where: Region, place: Place, be
     if beside.missing:
         return {**nothing, "name": name, "note": f"{name}: {beside.missing}"}
     if isinstance(beside.what, SurfaceMap):
-        at = brain.to_cortex(beside.what)[_vertices(workspace, first.subject)[where.columns]]
-        here = float(_mean(at[None])[0])
+        mesh = workspace.dataset.mesh  # such a map has its own value at a vertex that shares a voxel with others
+        at = _vertices(workspace, first.subject)[where.columns] if place.outlines else [_cortical(mesh, place)]
+        here = float(_mean(brain.to_cortex(beside.what)[at][None])[0])
         said = "no value here" if np.isnan(here) else f"{here:.3g} here, the same for every scan"
         return {**nothing, "name": name, "note": f"{name}: {said}."}
     asked = replace(first, subject=beside.subject, choice=beside.what, by=beside.by)

@@ -40,6 +40,10 @@ FILES = (
 VOLUME_FILE = "map.nii.gz"
 """Written besides, where the scans came as images: in their voxels, exactly."""
 EVERY_FILE = (*FILES, VOLUME_FILE)
+ON_SURFACE = (
+    "Each vertex of the cortex shows the voxel that it lies in (nilearn's vol_to_surf: the nearest one, at the "
+    "midthickness surface). The table by parcel counts each voxel once, where the vertex nearest to its centre lies."
+)
 CORTEX_FILES = ("map.dscalar.nii", "parcels.csv")  # CIFTI and our parcellations are of fsLR-32k
 PARCEL_COLUMNS = ("parcellation", "hemisphere", "parcel", "vertices", "mean", "share", "enrichment")
 _BY_HEMISPHERE = ("hcp-mmp",)  # its areas are one hemisphere's; networks span both
@@ -87,7 +91,7 @@ def export_map(
     told = record(workspace, decoded, choice, found, own.by(choice)) | _beside(workspace, second, other, own)
     html = page(workspace, decoded, surface, told, choice, other, own, second)
     with checkpoint.atomic_folder(folder) as target:
-        write_map(surface, target, choice, told, html, workspace.dataset.volume(subject), found.values)
+        write_map(surface, target, choice, told, html, workspace.projection(subject))
     return folder / "map.json"
 
 
@@ -173,19 +177,21 @@ def _where(told: dict[str, Any]) -> str:
 
 def write_map(
     surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any], html: str,
-    volume: Volume | None = None, values: np.ndarray | None = None,
+    projection: brain.Projection,
 ) -> None:  # fmt: skip
     """Write the `files` of one map into a folder that is there; `told` is its `record`, `html` its `page`.
 
-    `volume` and `values` (V,) are the voxels and the map at each of them, where the scans came as images.
+    `projection` put it on the mesh: where the scans came as images, a map has more vertices than voxels, and the table
+    counts voxels.
     """
+    volume = projection.volume
     simulated, where = bool(told["simulated"]), _where(told)
     brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
     if surface.mesh == dscalar.MESH:
         dscalar.write_dscalar(surface, target / "map.dscalar.nii")
-        write_parcels(surface, target / "parcels.csv")
-    if volume is not None and values is not None:
-        write_nifti(values, volume, target / VOLUME_FILE, f"{surface.label}, {where}")
+        write_parcels(surface if volume is None else projection.counted_once(surface), target / "parcels.csv")
+    if volume is not None:
+        write_nifti(projection.to_voxels(surface), volume, target / VOLUME_FILE, f"{surface.label}, {where}")
     caution = choice.caution(told["map"]["caution"])
     figure = plot_cortex(
         surface,
@@ -208,7 +214,8 @@ def write_parcels(surface: SurfaceMap, path: Path) -> None:
     """A map by network and area as CSV: a row for each parcel of the three parcellations, with `PARCEL_COLUMNS`.
 
     A share is of the map's sum over all parcels, enrichment that share over the parcel's share of the vertices with a
-    value. A cell is empty where there is no such number (`mindviz.metrics.cortex.MapByParcel`).
+    value. A cell is empty where there is no such number (`mindviz.metrics.cortex.MapByParcel`). Of scans that came as
+    images, hand in a map with each voxel once (`Projection.counted_once`).
 
     Raises
     ------
@@ -239,7 +246,7 @@ def volume_record(volume: Volume | None) -> dict[str, Any] | str:
     """Where the voxels lie, or the sentence that says why there is no image of the map."""
     if volume is None:
         return "No NIfTI image is written: these scans came as vertices of the cortex, which have no voxels."
-    return {"space": SPACE, "shape": list(volume.shape), "affine": volume.affine.tolist()}
+    return {"space": SPACE, "shape": list(volume.shape), "affine": volume.affine.tolist(), "surface": ON_SURFACE}
 
 
 def record(

@@ -170,5 +170,5 @@ def _window(workspace: Workspace, subject: str, run: str, index: int) -> Window:
 
 def patches(workspace: Workspace, subject: str) -> str:
     """The encoder's patches of a subject for the viewer (`viewer.patches_payload`)."""
-    vertices = workspace.dataset.run(subject, workspace.runs(subject)[0]).vertices
-    return viewer.patches_payload(vertices, np.asarray(workspace.patches(subject)), workspace.dataset.mesh)
+    found = workspace.projection(subject)
+    return viewer.patches_payload(found.vertices, np.asarray(workspace.patches(subject)), found.mesh, found.volume)

@@ -77,7 +77,7 @@ def save_map(
     }
     with checkpoint.atomic_folder(folder) as target:
         html = page_of_one(workspace, scans.subject, surface, told, choice)
-        write_map(surface, target, choice, told, html, workspace.dataset.volume(scans.subject), found.values)
+        write_map(surface, target, choice, told, html, workspace.projection(scans.subject))
     return folder / "map.json"
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from mindviz.brain import Projection
 from mindviz.brain.projection import check_surface_map
+from mindviz.brain.volume import Volume
 from mindviz.types import MindvizError, SurfaceMap
 from mindviz.ui.geometry import FORMAT, geometry_file, geometry_payload
 
@@ -121,13 +122,16 @@ def missing_payload(mesh: str, title: str, message: str, simulated: bool = False
     return json.dumps({**json.loads(values_payload(empty, title, "", simulated)), "message": message})
 
 
-def patches_payload(vertices: np.ndarray, patches: np.ndarray, mesh: str = "fsLR-32k") -> str:
+def patches_payload(
+    vertices: np.ndarray, patches: np.ndarray, mesh: str = "fsLR-32k", volume: Volume | None = None
+) -> str:
     """The patch of each voxel, for its borders: attention can be no finer than a patch.
 
     Parameters
     ----------
     vertices : ndarray, shape (V,), the cortical index of each voxel (`ScanRun.vertices`).
     patches : ndarray of int, shape (V,), from 0; -1 for a voxel that the encoder leaves out.
+    volume : where the voxels lie, of scans that came as images: a patch is then every vertex in one of its voxels.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def patches_payload(vertices: np.ndarray, patches: np.ndarray, mesh: str = "fsLR
             f"expected one patch below {2**16 - 1} for each of {vertices.size} voxels, "
             f"found shape {patches.shape} and up to {patches.max(initial=-1)}"
         )
-    surface = Projection(vertices, mesh).to_surface(patches + 1)
+    surface = Projection(vertices, mesh, volume).to_surface(patches + 1)
     labels = np.nan_to_num(np.concatenate([surface.left, surface.right])).astype("<u2")
     return json.dumps(
         {

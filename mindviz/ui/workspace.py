@@ -255,11 +255,15 @@ class Workspace:
                     f"the encoder of subject {subject}: expected a {name} from -1 to {number - 1}, found {wanted}"
                 )
 
+    @lru_cache(maxsize=8)  # noqa: B019 - one workspace lives as long as the process
+    def projection(self, subject: str) -> brain.Projection:
+        """From a subject's voxels to the dataset's mesh; where scans came as images, to every vertex in a voxel."""
+        vertices = self.dataset.run(subject, self.runs(subject)[0]).vertices
+        return brain.Projection(vertices, self.dataset.mesh, self.dataset.volume(subject))
+
     def surface_map(self, subject: str, attention: AttentionMap, label: str) -> SurfaceMap:
         """The map on the dataset's mesh; `Decoder.check` has compared its vertices with the checkpoint's."""
-        vertices = self.dataset.run(subject, self.runs(subject)[0]).vertices
-        projection = brain.Projection(vertices, self.dataset.mesh)
-        return projection.to_surface(attention.values, label)
+        return self.projection(subject).to_surface(attention.values, label)
 
     def similarity(self, decoded: Decoded) -> Similarity:
         """Compare with the truth, and with clips of other shots as a baseline."""

@@ -255,9 +255,12 @@ def opened(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.T
     home = tmp_path_factory.mktemp("volume") / "data"
     shutil.copytree(tiny_dataset, home, ignore=shutil.ignore_patterns("checkpoint"))
     shutil.copytree(tiny_checkpoint, home / "checkpoint")
-    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-    flat = np.random.default_rng(1).choice(91 * 109 * 91, 320, replace=False)
-    voxels = np.stack(np.unravel_index(flat, (91, 109, 91)), 1).astype(np.int32)
+    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -70.5], [0, 0, 0, 1]])  # no two share a voxel
+    surface = meshes.surface("fsLR-32k", "midthickness")
+    sides = zip((surface.left, surface.right), meshes.cortex_index("fsLR-32k"), strict=True)
+    points = np.concatenate([side.coordinates[cortex] for side, cortex in sides])
+    vertices = load_arrays(home / "subject1" / "test1.safetensors")["vertices"]
+    voxels = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), points[vertices])).astype(np.int32)
     arrays = {"voxels": voxels, "shape": np.array([91, 109, 91], np.int32), "affine": affine}
     save_arrays(home / "subject1" / "volume.safetensors", arrays)
     return ui.open_workspace(home)
