@@ -21,7 +21,7 @@ from torch import Tensor
 from mindviz.checkpoint import load_module, load_tensors, save_module, save_tensors
 from mindviz.data import Dataset
 from mindviz.diffusion import LatentCodec, Namer, Sketch, UNet2DConditionModel, VideoUNet
-from mindviz.encoder import FMRIEncoder
+from mindviz.encoder import FMRIEncoder, initialise_encoder
 from mindviz.encoder.clip import ClipModel, embed_frames
 from mindviz.simulate.films import caption_phrases
 from mindviz.types import MindvizError
@@ -33,6 +33,7 @@ from training.contrast import ContrastTask, Targets
 from training.correct import CorrectTask
 from training.cotrain import CotrainTask
 from training.crossfit import HALVES, half_of, unseen_tokens
+from training.finish import FinishTask
 from training.image import ImageTask
 from training.inflate import InflateTask, TuneTask
 from training.judge import Judge, load_judge, train_judge
@@ -277,26 +278,22 @@ class Demo:
         """What the encoders say before co-training."""
         return tuple(self._heard(subject) for subject in self.scans)
 
+    @torch.no_grad()
     def _heard(self, subject: str) -> Heard:
-        encoder = self.contrasted[subject]
+        encoder, scans = self.contrasted[subject].eval(), self.scans[subject]
         path = self.out / f"heard{subject}-{weights_fingerprint(encoder)[:16]}.safetensors"  # kept: as the bases are
         if not path.exists():
-            said = {"tokens": self._unseen(encoder, subject), "negative": self._mean_scan(encoder, subject)}
-            save_tensors(path, said)
-        kept, scans = load_tensors(path), self.scans[subject]
+            mean = torch.from_numpy(scans.data.negative)[None].float()
+            save_tensors(path, {"tokens": self._unseen(encoder, subject), "negative": encoder(mean)[0]})
+        kept = load_tensors(path)
         config = self.stages.encoder_for(scans.windows.shape[2])
         teller = Teller(config, self.ridge[subject], self.corrections[subject], self.wanted(scans))
         return Heard(kept["tokens"], kept["negative"], scans.first_frame, teller)
 
-    @torch.no_grad()
-    def _mean_scan(self, encoder: FMRIEncoder, subject: str) -> Tensor:
-        """The tokens (S, D) of a subject's negative."""
-        return encoder.eval()(torch.from_numpy(self.scans[subject].data.negative)[None].float())[0]
-
     @cached_property
     def cotrained(self) -> tuple[dict[str, FMRIEncoder], VideoUNet]:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
-        encoders = {s: _copy(e) for s, e in self.contrasted.items()}
+        encoders = copy.deepcopy(self.contrasted)
         video = self.painting.sketched(self.sketch)
         torch.manual_seed(SEED)
         task = CotrainTask(
@@ -306,6 +303,16 @@ class Demo:
         )  # fmt: skip
         self._train_on(task, self.stages.cotrain_loops, "cotrain")
         return encoders, task.module.unet
+
+    @cached_property
+    def finished(self) -> VideoUNet:
+        """The video model trained whole, to tokens as the encoders say them."""
+        task = FinishTask(
+            copy.deepcopy(self.cotrained[1]), self.many, self.foundation.scheduler,
+            shared_noise=self.stages.shared_noise, heard=self.heard,
+        )  # fmt: skip
+        train(task, self.stages.finish_loop, self.out / "finish")
+        return task.module
 
     def _train_on(self, task: Task, loops: Sequence[LoopConfig], name: str) -> None:
         """Each loop goes on from the one before, with a new warm-up."""
@@ -334,7 +341,7 @@ class Demo:
     @cached_property
     def published(self) -> Path:
         """Checkpoint and test data, as assets/demo ships them."""
-        encoders, unet = self.cotrained
+        encoders, unet = self.cotrained[0], self.finished
         masked = {s: self._masked_encoder(s) for s in self.scans}
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
@@ -343,18 +350,10 @@ class Demo:
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> FMRIEncoder:
-        from mindviz.encoder import initialise_encoder
-
         torch.manual_seed(SEED)
         encoder = FMRIEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
         initialise_encoder(encoder, self.masked[subject])
         return encoder
-
-
-def _copy(encoder: FMRIEncoder) -> FMRIEncoder:
-    twin = FMRIEncoder(encoder.config)
-    twin.load_state_dict(encoder.state_dict())
-    return twin
 
 
 STAGES: dict[str, Callable[[Demo], object]] = {
@@ -370,6 +369,7 @@ STAGES: dict[str, Callable[[Demo], object]] = {
     "name": lambda d: d.namer,
     "paint": lambda d: d.painting,
     "cotrain": lambda d: d.cotrained,
+    "finish": lambda d: d.finished,
     "judge": lambda d: d.judge,
     "publish": lambda d: d.published,
     "tokens": lambda d: [d.unseen_tokens(s) for s in d.scans],

@@ -27,11 +27,18 @@ class Noising:
         self.scheduler, self.shared = make_scheduler(scheduler_config), shared
         self.kind = self.scheduler.config["prediction_type"]
 
-    def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (B, …) -> (noisy latents, timesteps (B,), target of the model's answer)."""
+    def __call__(
+        self, latents: Tensor, generator: torch.Generator, beginnings: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (B, …) -> (noisy latents, timesteps (B,), target of the model's answer).
+
+        A fraction `beginnings` of the samples (0..1) is at the last timestep, the others at any.
+        """
         noise = clip_noise(tuple(latents.shape), generator, self.shared)
         steps = self.scheduler.config["num_train_timesteps"]
         timesteps = torch.randint(steps, (len(latents),), generator=generator)
+        if beginnings:
+            timesteps[torch.rand(len(latents), generator=generator) < beginnings] = steps - 1
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         target = noise if self.kind == "epsilon" else self.scheduler.get_velocity(latents, noise, timesteps)
         return noisy, timesteps, target

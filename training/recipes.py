@@ -113,7 +113,8 @@ class StagesRecipe:
     """The paper's four stages.
 
     In `sketched_loop` the U-Net learns to paint over sketches of the clips that the subjects saw, in `painting_loops`
-    of many more; later loops of a stage go on from the first, each with a new warm-up.
+    of many more; later loops of a stage go on from the first, each with a new warm-up. `finish_loop` comes after the
+    four stages (`training.finish`).
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
     `mindviz.diffusion.clip_noise` in inflation and co-training, `caption_rate` that of `CotrainTask`, `frame_positions`
@@ -137,6 +138,7 @@ class StagesRecipe:
     sketched_loop: LoopConfig
     painting_loops: tuple[LoopConfig, ...]
     cotrain_loops: tuple[LoopConfig, ...]
+    finish_loop: LoopConfig
     shared_noise: float = 0.0
     caption_rate: float = 0.0
     frame_positions: bool = False
@@ -223,6 +225,7 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
     painting_loops=(replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),),
     cotrain_loops=(replace(_DEMO_COTRAIN, steps=400, lr=1e-4),),
+    finish_loop=replace(_DEMO_COTRAIN, steps=1400, batch_size=48, lr=3e-4),
     shared_noise=0.5,
     caption_rate=0.5,
     frame_positions=True,

@@ -1,7 +1,9 @@
 // An area taken out: three clips that play in step, a list of what can be taken out, and what is to be said of it.
-// Value, set here: {open, by, which} as JSON, with 'select' triggered for each change and 'stop' to end what is computed.
-// `shown`, set by the server: {ticket, by, list, chosen, name, order, truth, intact, film, said, state, message, progress, again,
-// simulated}; state is 'empty', 'working', 'done' or 'error'. Answers can arrive out of order: the highest ticket was made last.
+// Value, set here: {open, by, which, ticket} as JSON, with 'select' triggered for each change and 'stop' to end what is computed.
+// `shown`, set by the server: {answers, ticket, by, list, chosen, name, order, truth, intact, film, said, state, message, progress,
+// again, simulated}; state is 'empty', 'working', 'done' or 'error'.
+// Requests and answers can arrive out of order. So each request has a number, the value's ticket, and what `answers` an earlier one
+// than the last is not shown; of the answers to one request, that with the highest ticket was made last.
 // `groupings` and `list` hold (value, name).
 const find = (name) => element.querySelector(`.app-lesion${name}`);
 const section = find('');
@@ -10,6 +12,7 @@ const by = find('-by');
 const which = find('-which');
 const button = find('-button');
 let latest = -1;
+let asked = props.shown?.answers ?? 0;  // the number of the last request
 let state = 'empty';  // of what is shown, which `shown` need not be once an older answer has come late
 let waiting = false;
 const play = (video) => video.play().catch(() => {});
@@ -34,6 +37,9 @@ function ask(change) {
   trigger('select');
 }
 
+// The server's events call this as they send their request, some of them after others of the page.
+section.numbered = () => JSON.stringify({ ...JSON.parse(props.value), ticket: ++asked });
+
 function fill(select, options, value) {
   const wanted = JSON.stringify(options);
   if (select.dataset.options !== wanted) {
@@ -46,7 +52,7 @@ function fill(select, options, value) {
 
 function show() {
   const now = props.shown;
-  if (!now || now.ticket < latest) return;
+  if (!now || now.answers < asked || now.ticket < latest) return;
   latest = now.ticket;
   state = now.state;
   fill(by, props.groupings, now.by);

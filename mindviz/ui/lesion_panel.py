@@ -32,9 +32,12 @@ _UNKNOWN = "Taking it out failed for a reason that mindviz does not know; the te
 _STOPPED = "Stopped."
 _WAITING = "Waiting for its turn"
 _NAMES = {"yeo7": "networks (Yeo-7)", "hcp-mmp": "areas (HCP-MMP)", PATCH: "patches of the encoder"}
-CLOSED = json.dumps({"open": False, "by": "yeo7", "which": ""})
+CLOSED = json.dumps({"open": False, "by": "yeo7", "which": "", "ticket": 0})
 """The page's value; it sets another when something is chosen."""
-_OPEN = """() => document.querySelector("#app-lesion .app-lesion")?.dispatchEvent(new Event("app-open"))"""
+_PANEL = 'document.querySelector("#app-lesion .app-lesion")'
+_OPEN = f"""() => {_PANEL}?.dispatchEvent(new Event("app-open"))"""
+# The page numbers what it asks as it asks it: `mindviz.ui.background.Newest` says why.
+_NUMBERED = f"(value, ...rest) => [{_PANEL}?.numbered?.() ?? value, ...rest]"
 
 
 @dataclass
@@ -53,11 +56,12 @@ class Made:
 @dataclass(frozen=True)
 class Asked:
     """What the page asks for: groups of `by` of a decoded scan (None: none was decoded yet), and one of them by name
-    (``""``: the first); whether the panel is open."""
+    (``""``: the first); whether the panel is open; and the page's number of the request."""
 
     open: bool
     by: str
     which: str
+    ticket: int
     decoded: Decoded | None
     own: OwnFiles
 
@@ -65,14 +69,7 @@ class Asked:
     def read(cls, value: str, decoded: Decoded | None, own: OwnFiles) -> Asked:
         """Of the page's value."""
         told = json.loads(value)
-        return cls(bool(told["open"]), str(told["by"]), str(told["which"]), decoded, own)
-
-    @property
-    def what(self) -> tuple[Any, ...]:
-        """What tells it from what else could be asked."""
-        d = self.decoded
-        scan = (d.window.subject, d.window.run, d.window.index, d.settings) if d else ()
-        return (*scan, self.by, self.which)
+        return cls(bool(told["open"]), str(told["by"]), str(told["which"]), int(told["ticket"]), decoded, own)
 
     @property
     def parcels(self) -> str | Parcellation:
@@ -87,47 +84,55 @@ class Asked:
 
 @dataclass(frozen=True)
 class LesionPanel:
-    """The events of the panel. Everything that belongs to one browser session is in the page's value, and in `jobs`."""
+    """The events of the panel. All that belongs to one browser session is in the page's value, and in `newest`."""
 
     workspace: Workspace
     lesions: Lesions
-    jobs: background.Jobs = field(default_factory=background.Jobs)
+    newest: background.Newest[tuple[Asked, Decoded]] = field(default_factory=background.Newest)
 
     # ------------------------------------------------------------------ events
     def asked(self, value: str, decoded: Decoded | None, own: OwnFiles, request: gr.Request) -> Any:
         """Something else is to be taken out, or from something else. Said beside the queue: it stops what runs."""
-        asked, session = Asked.read(value, decoded, own), str(request.session_hash)
-        self.jobs.stop(session)
+        asked = Asked.read(value, decoded, own)
         if not asked.open:
-            return gr.skip()
+            return self._answer(asked, request)
         if decoded is None:
-            return _update(self.shown(asked, message=_NOTHING_YET))
+            return self._answer(asked, request, self.shown(asked, message=_NOTHING_YET))
         if self.workspace.decoder.data(decoded.window.subject) is None:
-            return _update(self.shown(asked, message=_NO_MEAN, state="error"))
-        self.jobs.start(session, asked.what)
-        return _update(self.shown(asked, message=_WAITING, state="working"))
+            return self._answer(asked, request, self.shown(asked, message=_NO_MEAN, state="error"))
+        waiting = self.shown(asked, message=_WAITING, state="working")
+        return self._answer(asked, request, waiting, (asked, decoded))
 
     def stopped(self, value: str, decoded: Decoded | None, own: OwnFiles, request: gr.Request) -> Any:
         """Stop was pressed."""
-        self.jobs.stop(str(request.session_hash))
-        return _update(self.shown(Asked.read(value, decoded, own), message=_STOPPED, again=decoded is not None))
-
-    def run(self, value: str, decoded: Decoded | None, own: OwnFiles, request: gr.Request) -> Iterator[Any]:
-        """Yield what there is to see, as it is computed, while it is still wanted."""
-        yield gr.skip()  # gradio empties what is tied to a generator that ends without a word
         asked = Asked.read(value, decoded, own)
-        job = self.jobs.wanted(str(request.session_hash), asked.what)
-        if job is None or decoded is None or not asked.open:
+        return self._answer(asked, request, self.shown(asked, message=_STOPPED, again=decoded is not None))
+
+    def _answer(
+        self, asked: Asked, request: gr.Request, shown: dict[str, Any] | None = None,
+        wanted: tuple[Asked, Decoded] | None = None,
+    ) -> Any:  # fmt: skip
+        """Stop what runs, have what is `wanted` taken up by the next `run`, and show this; nothing of it where the page
+        has asked for something else since. What is shown was made before, for `run` may begin within this call."""
+        newest = self.newest.ask(str(request.session_hash), asked.ticket, wanted)
+        return _update(shown) if newest and shown else gr.skip()
+
+    def run(self, request: gr.Request) -> Iterator[Any]:
+        """Yield what there is to see of what was asked for last, as it is computed, while it is still wanted."""
+        yield gr.skip()  # gradio empties what is tied to a generator that ends without a word
+        taken = self.newest.take(str(request.session_hash))
+        if taken is None:
             return
+        (asked, decoded), stop = taken
         try:
-            for shown in self.steps(asked, decoded, job.stop):
+            for shown in self.steps(asked, decoded, stop):
                 yield _update(shown)
         except background.Cancelled:
             return  # whoever stopped it has said what the page shows
         except MindvizError as error:
             yield _update(self.shown(asked, message=_sentence(str(error)), state="error", again=True))
         except Exception:  # noqa: BLE001 - logged whole; the page shows a sentence, never a traceback
-            _log.exception("taking out %s of %s failed", asked.which or "the first", asked.what[:3])
+            _log.exception("taking out %s of %s failed", asked.which or "the first", asked.by)
             yield _update(self.shown(asked, message=_UNKNOWN, state="error", again=True))
 
     # ------------------------------------------------------------------ the work
@@ -172,6 +177,7 @@ class LesionPanel:
         chosen = found.groups.names[made.group] if found else asked.which
         alone = [[chosen, chosen]] if chosen else []
         return {
+            "answers": asked.ticket,
             "ticket": time.monotonic_ns(),
             "by": asked.by,
             "list": [[found.groups.names[i], _told(found, i)] for i in found.order.tolist()] if found else alone,
@@ -278,17 +284,19 @@ def tie(
 ) -> None:
     """Answer what the person chooses, and `events`, which change what was decoded.
 
+    What is to be done is kept as it was asked for: `run` asks the page nothing, which may have chosen again since.
     A parcellation that is opened is chosen as the map's `method` at once: then it can be taken apart here, too.
     """
     inputs = [view, decoded, own]
     now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", "show_progress": "hidden"}
+    ask = {"js": _NUMBERED, **now}
     work: dict[str, Any] = {
         "concurrency_limit": 1, "concurrency_id": "lesion", "trigger_mode": "multiple", "show_progress": "hidden"
     }  # fmt: skip
     for event in [
-        view.select(panel.asked, inputs, view, **now),
-        *(e.then(panel.asked, inputs, view, **now) for e in events),
+        view.select(panel.asked, inputs, view, **ask),
+        *(e.then(panel.asked, inputs, view, **ask) for e in events),
     ]:
-        event.then(panel.run, inputs, view, **work)
-    view.stop(panel.stopped, inputs, view, **now)
+        event.then(panel.run, None, view, **work)
+    view.stop(panel.stopped, inputs, view, **ask)
     method.change(lambda own: gr.update(groupings=panel.groupings(own)), own, view, **now)
