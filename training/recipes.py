@@ -236,7 +236,6 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
         sketch_guidance=2.0,
         sketch_draws=32,
         name_sketch=True,
-        sketch_fidelity=0.5,
     ),
 )
 
