@@ -36,9 +36,12 @@ def guarded(command: Callable[[], int]) -> int:
     except MindvizError as error:
         print(f"mindviz: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"mindviz: {error.filename or 'a file'} could not be read or written: {error.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("mindviz: stopped; nothing was written", file=sys.stderr)
+        print(
+            f"mindviz: {error.filename or 'a file'} could not be read or written: {error.strerror or error}",
+            file=sys.stderr,
+        )
+    except KeyboardInterrupt as stop:
+        print(f"mindviz: {str(stop) or 'stopped; nothing was written'}", file=sys.stderr)
         return 130
     return 2
 
@@ -189,7 +192,7 @@ def decode(options: argparse.Namespace) -> int:
 
     export.check_target(options.out)
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
-    run = options.run or workspace.runs(options.subject)[0]
+    run = workspace.dataset.test_run(options.subject, options.run)
     workspace.check_layer_and_head(options.subject, options.layer, options.head)
     settings = _settings(options, workspace.decoder.default_settings)
     with tqdm(total=settings.num_inference_steps, unit="step", disable=not sys.stderr.isatty()) as bar:
@@ -231,7 +234,7 @@ def lesion(options: argparse.Namespace) -> int:
     export.check_target(options.out, lesion_files.FILES)
     by = options.by[0] if len(options.by) == 1 and options.by[0] in GROUPINGS else _parcellation(options.by)
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
-    run = options.run or workspace.runs(options.subject)[0]
+    run = workspace.dataset.test_run(options.subject, options.run)
     settings = _settings(options, workspace.decoder.default_settings)
     scan = Scans(options.subject, run, options.scan)
     asked = (by, options.out, options.parcels, options.top, settings)
@@ -288,7 +291,7 @@ def attention(options: argparse.Namespace) -> int:
 
     attention_stages.check_target(options.out)
     workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
-    run = options.run or workspace.runs(options.subject)[0]
+    run = workspace.dataset.test_run(options.subject, options.run)
     what = (workspace.decoder, workspace.dataset, options.subject, run)
     with tqdm(unit="map", disable=not sys.stderr.isatty()) as bar:
 
@@ -305,7 +308,12 @@ def evaluate(options: argparse.Namespace) -> int:
     """Write the report of a test run; what the decoded clips score goes to stdout."""
     from mindviz.evaluate import report
 
-    print(report.headline(report.evaluate(given_options(options))))
+    try:
+        found = report.evaluate(given_options(options))
+    except KeyboardInterrupt:
+        kept = f"stopped; the same command goes on from the clips that {options.out} holds"
+        raise KeyboardInterrupt(kept) from None
+    print(report.headline(found))
     print(options.out / "report.html")
     return 0
 

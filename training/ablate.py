@@ -259,6 +259,20 @@ def train_variant(bench: Bench, variant: Variant) -> Tensor:
     return said_by(task.module.encoder, tests)
 
 
+def settings_of(bench: Bench, variant: Variant) -> dict[str, Any]:
+    """How a variant is made, as ``variant.json`` has it."""
+    settings = {
+        "encoder": asdict(bench.config(variant)),
+        "contrast": asdict(bench.contrast(variant)),
+        "correct": asdict(bench.stages.correct),
+        "masked": {**asdict(bench.masked_model(variant)), "encoder": None},
+        "loops": {name: asdict(loop) for name, loop in bench.loops(variant).items()},
+        "facts": bench.facts,
+    }
+    found: dict[str, Any] = json.loads(json.dumps(settings))
+    return found
+
+
 def kept_variant(bench: Bench, variant: Variant) -> None:
     """Train a variant unless the folder holds it; keep its tokens of the test windows and how it was made.
 
@@ -268,30 +282,30 @@ def kept_variant(bench: Bench, variant: Variant) -> None:
         The folder holds a variant of other settings.
     """
     home = bench.out / variant.folder
-    settings = {
-        "encoder": asdict(bench.config(variant)),
-        "contrast": asdict(bench.contrast(variant)),
-        "correct": asdict(bench.stages.correct),
-        "masked": {**asdict(bench.masked_model(variant)), "encoder": None},
-        "loops": {name: asdict(loop) for name, loop in bench.loops(variant).items()},
-        "facts": bench.facts,
-    }
-    settings = json.loads(json.dumps(settings))
-    made = home / "variant.json"
-    if made.exists():
-        theirs = read_json(made)
-        for key, value in settings.items():
-            if theirs.get(key) != value:
-                raise MindvizError(f"{made}: expected {key} = {value}, found {theirs.get(key)}; remove {home}")
+    if (home / "variant.json").exists():
+        check_kept(bench, variant)
         return
     tokens = train_variant(bench, variant)
     save_arrays(home / "tokens.safetensors", {"tokens": tokens.float().numpy()})
-    write_json(made, settings)
+    write_json(home / "variant.json", settings_of(bench, variant))
+
+
+def check_kept(bench: Bench, variant: Variant) -> None:
+    """Refuse a variant that was made with other settings than it would be now: it cannot stand beside new ones."""
+    home = bench.out / variant.folder
+    theirs = read_json(home / "variant.json")
+    for key, value in settings_of(bench, variant).items():
+        if theirs.get(key) != value:
+            raise MindvizError(
+                f"{home / 'variant.json'}: expected {key} = {value}, found {theirs.get(key)}; remove {home}"
+            )
 
 
 def write_ablation(bench: Bench) -> dict[str, Any]:
     """Score every variant that the folder holds; write ``ablation.json`` and ``ablation.md`` and return the former."""
     held = [v for v in VARIANTS.values() if (bench.out / v.folder / "variant.json").exists()]
+    for variant in held:
+        check_kept(bench, variant)
     said = {v.name: load_arrays(bench.out / v.folder / "tokens.safetensors")["tokens"] for v in held}
     said = {name: tokens[:, : bench.demo.words] for name, tokens in said.items()}
     rows = table_of(said, bench.clips)

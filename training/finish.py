@@ -59,9 +59,9 @@ class FinishTask(TuneTask):
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
     ) -> tuple[Tensor, dict[str, float]]:
-        whole = float(torch.rand((), generator=generator)) < CLIPS
+        whole, of_clips = float(torch.rand((), generator=generator)) < CLIPS, self._clips(rows)
         if whole:
-            indices, rows = indices[:: self.corpus.clip_frames], self._clips(rows)
+            indices, rows = indices[:: self.corpus.clip_frames], of_clips
         starts = self.corpus.clip_starts[indices]
         clips = self.corpus.clips(starts)
         tokens, negative = said_of(starts, clips, self.corpus, self.bases, self.heard, generator)

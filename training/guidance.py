@@ -40,16 +40,16 @@ class Guided:
 
     name: str
     share: float
-    negative: str = "training"
+    negative: str = ""  # the checkpoint's own
 
     @property
     def folder(self) -> str:
-        return f"{self.share:g}_{self.negative}"
+        return f"{self.share:g}_{self.negative or 'own'}"
 
     def changes(self, own: SamplingSettings) -> dict[str, Any]:
         """The fields of `SamplingSettings` that it sets; scale 1 is no guidance."""
         scales = {name: 1 + self.share * (getattr(own, name) - 1) for name in ("guidance_scale", "sketch_guidance")}
-        return {**scales, "negative": self.negative}
+        return {**scales, "negative": self.negative or own.negative}
 
 
 SWEEP = (

@@ -18,18 +18,20 @@ MESH = "fsLR-32k"
 _STRUCTURES = ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")
 
 
-def write_dscalar(surface_map: SurfaceMap, path: Path | str) -> Path:
+def write_dscalar(surface_map: SurfaceMap, path: Path | str, simulated: bool = False) -> Path:
     """Write a map as ``*.dscalar.nii``: one row of 59,412 cortical grayordinates, NaN where the map has no value.
+
+    The name of a `simulated` map says so: it is all that Workbench shows of where a map comes from.
 
     Raises
     ------
     MindvizError
         For a map on another mesh, or a name that does not end so.
     """
-    return write_dscalars([surface_map], path)
+    return write_dscalars([surface_map], path, simulated)
 
 
-def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str) -> Path:
+def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str, simulated: bool = False) -> Path:
     """`write_dscalar` of several maps: a row for each, in their order, called by its label."""
     import nibabel as nib
 
@@ -47,7 +49,7 @@ def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str) -> Path
         nib.cifti2.BrainModelAxis.from_surface(vertices, count, name)
         for vertices, name in zip(meshes.cortex_index(MESH), _STRUCTURES, strict=True)
     ]
-    scalar = nib.cifti2.ScalarAxis([one.label or "map" for one in surface_maps])
+    scalar = nib.cifti2.ScalarAxis(["Simulated: " * simulated + (one.label or "map") for one in surface_maps])
     image = nib.Cifti2Image(values, (scalar, axes[0] + axes[1]))
     image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS")
     path.parent.mkdir(parents=True, exist_ok=True)

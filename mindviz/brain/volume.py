@@ -222,14 +222,21 @@ def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str
         raise MindvizError(f"{path}: expected values of {len(volume.voxels)} voxels, found shape {values.shape}")
     if not path.name.endswith(".nii.gz"):
         raise MindvizError(f"{path}: expected a name that ends in .nii.gz")
-    image = np.full((*volume.shape, *values.shape[:-1]), np.nan, dtype=np.float32)
-    image[tuple(volume.voxels.T)] = values.T
-    found = nib.Nifti1Image(image, volume.affine)
+    empty = np.broadcast_to(np.float32(np.nan), (*volume.shape, *values.shape[:-1]))
+    found = nib.Nifti1Image(empty, volume.affine)  # for its header: many fine images together need not fit in memory
     found.set_sform(volume.affine, MNI_CODE)
     found.set_qform(volume.affine, MNI_CODE, strip_shears=True)
     found.header.set_xyzt_units("mm")
     found.header["descrip"] = label.encode("ascii", "replace")[:79]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as aside:
-        Path(aside).write_bytes(gzip.compress(found.to_bytes(), mtime=0))
+    with (
+        atomic_file(path) as aside,
+        aside.open("wb") as plain,
+        gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed,  # without a name or time: the same bytes every time
+    ):
+        found.header.write_to(packed)
+        for one in np.atleast_2d(values):
+            image = np.full(volume.shape, np.nan, dtype=np.float32)
+            image[tuple(volume.voxels.T)] = one
+            packed.write(image.tobytes(order="F"))
     return path

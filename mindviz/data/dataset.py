@@ -186,6 +186,18 @@ class Dataset:
         """All windows of a run, float32 [N, T, V]."""
         return self.info.window.cut(self.run(subject, run, repeat).bold)
 
+    def test_run(self, subject: str, run: str | None = None) -> str:
+        """The test run of that name, or the subject's first; `MindvizError` for one that a decoder was trained on."""
+        runs = self.runs(subject, "test")
+        if run is None and runs:
+            return runs[0]
+        if run is None or run not in runs:
+            trained = ", a training run" * (run in self.runs(subject, "train"))
+            found = "none" if run is None else f"{run!r}{trained}"
+            expected = f" ({', '.join(runs)})" if runs else ""
+            raise MindvizError(f"{self.folder}: expected a test run of subject {subject}{expected}, found {found}")
+        return run
+
     def volume(self, subject: str) -> Volume | None:
         """Where a subject's voxels lie in the images that the scans came as; None where they came as vertices."""
         runs = (*self.runs(subject, "test"), *self.runs(subject, "train"))

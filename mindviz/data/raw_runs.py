@@ -24,14 +24,19 @@ def is_volume(path: Path) -> bool:
 
 
 def present(path: Path) -> Path:
-    """The raw run of a CIFTI file's place: itself, or the NIfTI file beside it where that alone is there."""
+    """The raw run of a CIFTI file's place: itself, or the NIfTI file beside it where that alone is there.
+
+    Where neither is, the one of the kind that the run's other repeats have.
+    """
     stem = path.name.removesuffix(_CIFTI)
     beside = [path.parents[1] / "mni" / f"{stem}_mni{ending}" for ending in volumes.ENDINGS]
-    return path if path.exists() else next((other for other in beside if other.exists()), path)
+    there = [one for one in (path, *beside) if one.exists()]
+    images = beside[0].parent.is_dir() and not any(path.parent.glob(f"*{_CIFTI}"))
+    return there[0] if there else beside[0] if images else path
 
 
 def count_volumes(paths: Sequence[Path]) -> dict[Path, int]:
-    """How many volumes each repeat of a run has, by the headers.
+    """How many volumes runs have, by the headers: repeats of one run, or runs of one subject.
 
     Raises
     ------
@@ -47,10 +52,16 @@ def count_volumes(paths: Sequence[Path]) -> dict[Path, int]:
             counts[path] = cifti.open_series(path).volumes
             continue
         images = volumes.open_images(path)
-        if images.shape != first.shape or not np.allclose(images.affine, first.affine, atol=1e-4):
+        if images.shape != first.shape or not _same_voxels(images, first):
             raise MindvizError(f"{path}: expected the voxels of {paths[0].name} (shape and affine), found others")
         counts[path] = images.volumes
     return counts
+
+
+def _same_voxels(images: volumes.Images, first: volumes.Images) -> bool:
+    """Whether each vertex lies in the same voxel, wherever rounding has left the affines."""
+    (mine, volume), (theirs, other) = images.geometry, first.geometry
+    return np.array_equal(mine, theirs) and np.array_equal(volume.voxels, other.voxels)
 
 
 def read_cortex(path: Path) -> tuple[np.ndarray, np.ndarray]:

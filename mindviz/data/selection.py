@@ -28,6 +28,12 @@ class Selection:
     t: np.ndarray
     significant: np.ndarray
 
+    def among(self, read: np.ndarray, cortex: int) -> Selection:
+        """The same of all `cortex` vertices, of which `read`, shape (n,), were tested; the others have a t of 0."""
+        t, significant = np.zeros(cortex, np.float32), np.zeros(cortex, bool)
+        t[read], significant[read] = self.t, self.significant
+        return Selection(read[self.vertices].astype(np.int32), t, significant)
+
 
 def fisher_z(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Fisher z of the correlation of two repeats, row by row: two z-scored [V, time] -> float32 [V]."""

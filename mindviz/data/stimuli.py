@@ -43,4 +43,20 @@ def check_captions(path: Path, frames: int) -> dict[str, object]:
     if not isinstance(captions, list) or len(captions) != frames or not all(isinstance(c, str) for c in captions):
         found = f"{len(captions)} entries" if isinstance(captions, list) else type(captions).__name__
         raise MindvizError(f'{path}: expected "captions" with one text for each of {frames} frames, found {found}')
+    if "shots" in content:
+        _check_shots(path, content["shots"], frames)
     return {key: content[key] for key in ("captions", "shots") if key in content}
+
+
+def _check_shots(path: Path, shots: object, frames: int) -> None:
+    """Refuse shots that are no list of ``{"start": …, "stop": …}``, in frames, one after the other."""
+    last = 0
+    for shot in shots if isinstance(shots, list) else [shots]:
+        found = [shot.get(name) for name in ("start", "stop")] if isinstance(shot, dict) else []
+        start, stop = (n if isinstance(n, int) else -1 for n in found or (-1, -1))
+        if not last <= start < stop <= frames:
+            raise MindvizError(
+                f'{path}: expected "shots" as a list of {{"start": …, "stop": …}} in frames from 0 to {frames}, one '
+                f"after the other, found {str(shot)[:80]}"
+            )
+        last = stop

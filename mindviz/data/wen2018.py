@@ -191,6 +191,13 @@ class Preparation:
         total /= len(paths)
         save_arrays(self._kept(subject, run), {"average": total.astype(np.float16), "constant": never, **arrays})
 
+    def _selected(self, subject: str, run: str, reliability: np.ndarray) -> selection.Selection:
+        """Of the vertices that were read, of images fewer than there are: as many tests were made."""
+        voxels = load_arrays(self._kept(subject, run)).get("voxels")
+        read = np.arange(reliability.shape[1]) if voxels is None else np.flatnonzero(voxels[:, 0] >= 0)
+        found = selection.select_reliable(reliability[:, read], self.options.alpha, self.options.fraction)
+        return found.among(read, reliability.shape[1])
+
     def finish_subject(self, subject: str, train: Sequence[str], test: Sequence[str]) -> selection.Selection:
         """Choose the subject's vertices from its training runs, none constant in any run, and write all its runs."""
         if not train:
@@ -200,7 +207,7 @@ class Preparation:
         reliability = np.stack([load_arrays(self._kept(subject, run))["fisher_z"] for run in train])
         constant = [load_arrays(self._kept(subject, run))["constant"] for run in (*train, *test)]
         reliability[:, np.any(constant, axis=0)] = 0
-        chosen = selection.select_reliable(reliability, self.options.alpha, self.options.fraction)
+        chosen = self._selected(subject, train[0], reliability)
         folder = self.folder / f"subject{subject}"
         volume = raw_runs.chosen_volume([load_arrays(self._kept(subject, r)) for r in (*train, *test)], chosen.vertices)
         if volume:
@@ -332,6 +339,8 @@ def prepare(
     films = sorted({run for names in runs_of.values() for run in names}, key=_natural)
     for paths in files.values():
         check_repeats(paths)
+    for subject in subjects:
+        raw_runs.count_volumes([paths[0] for (whose, _), paths in files.items() if whose == subject])
     for film in films:
         if not (raw / "stimuli" / f"{film}.mp4").is_file():
             raise MindvizError(f"{raw / 'stimuli' / f'{film}.mp4'}: expected the film of {film}, found no such file")

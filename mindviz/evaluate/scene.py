@@ -109,14 +109,14 @@ def open_scene(options: Options) -> Scene:
     Raises
     ------
     MindvizError
-        A folder that does not read, a subject, run or limit that does not exist, a checkpoint that does not fit a
+        A folder that does not read, a subject, test run or limit that does not exist, a checkpoint that does not fit a
         dataset, training films of another size.
     """
     dataset = Dataset.open(options.data)
     decoder = Decoder.load(options.checkpoint)
     decoder.check(dataset)
     decoder.encoder_config(options.subject)
-    run = options.run or _first(dataset, options.subject)
+    run = dataset.test_run(options.subject, options.run)
     count = _count(len(dataset.run(options.subject, run).bold), options.limit)
     settings = replace(decoder.default_settings, **options.sampling)
     decoder.check_settings(settings)
@@ -148,13 +148,6 @@ def _training(options: Options, dataset: Dataset, run: str) -> Dataset | None:
         if run in runs:
             raise MindvizError(f"{training.folder}: expected training runs without the test run {run}, found it there")
     return training
-
-
-def _first(dataset: Dataset, subject: str) -> str:
-    runs = dataset.runs(subject, "test")
-    if not runs:
-        raise MindvizError(f"{dataset.folder}: expected a test run of subject {subject}, found none")
-    return runs[0]
 
 
 def _count(available: int, limit: int | None) -> int:

@@ -85,9 +85,9 @@ def save_each(
         about = export.gifti_metadata(map_told, workspace.simulated)
         brain.write_gifti_maps(maps, target, "maps", about)
         if maps[0].mesh == dscalar.MESH:
-            dscalar.write_dscalars(maps, target / "maps.dscalar.nii")
+            dscalar.write_dscalars(maps, target / "maps.dscalar.nii", workspace.simulated)
         if volume is not None:
-            write_nifti(values, volume, target / VOLUME_FILE, name)
+            write_nifti(values, volume, target / VOLUME_FILE, "Simulated: " * workspace.simulated + name)
         checkpoint.write_json(target / "maps.json", told)
     return folder / "maps.json"
 

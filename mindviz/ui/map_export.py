@@ -188,10 +188,11 @@ def write_map(
     simulated, where = bool(told["simulated"]), _where(told)
     brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
     if surface.mesh == dscalar.MESH:
-        dscalar.write_dscalar(surface, target / "map.dscalar.nii")
+        dscalar.write_dscalar(surface, target / "map.dscalar.nii", simulated)
         write_parcels(surface if volume is None else projection.counted_once(surface), target / "parcels.csv")
     if volume is not None:
-        write_nifti(projection.to_voxels(surface), volume, target / VOLUME_FILE, f"{surface.label}, {where}")
+        title = "Simulated: " * simulated + f"{surface.label}, {where}"
+        write_nifti(projection.to_voxels(surface), volume, target / VOLUME_FILE, title)
     caution = choice.caution(told["map"]["caution"])
     figure = plot_cortex(
         surface,

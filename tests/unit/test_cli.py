@@ -62,6 +62,24 @@ def test_a_run_that_does_not_exist(tiny_dataset, tiny_checkpoint, tmp_path, caps
     assert "found 'test9'" in refused(capsys, *decode(tiny_dataset, tmp_path / "out", "--run", "test9"))
 
 
+def test_a_run_that_the_decoder_was_trained_on_is_no_test(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
+    home = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    shutil.copy(home / "subject1" / "test1.safetensors", home / "subject1" / "seg1.safetensors")
+    content = json.loads((home / "dataset.json").read_text())
+    content["subjects"]["1"] = {"train": ["seg1"], "test": ["test1"]}
+    (home / "dataset.json").write_text(json.dumps(content))
+    told = refused(capsys, *decode(home, tmp_path / "out", "--checkpoint", tiny_checkpoint, "--run", "seg1", scan=1))
+    assert "expected a test run of subject 1 (test1), found 'seg1', a training run" in told
+
+
+def test_what_an_interruption_leaves_is_told(capsys):
+    def interrupted(told: str) -> int:
+        raise KeyboardInterrupt(*[told] * bool(told))
+
+    assert [cli.guarded(lambda: interrupted("")), cli.guarded(lambda: interrupted("some is kept"))] == [130, 130]
+    assert capsys.readouterr().err == "mindviz: stopped; nothing was written\nmindviz: some is kept\n"
+
+
 @pytest.mark.parametrize("file", ["unet/model.safetensors", "subject1/data.safetensors", "config.json"])
 def test_a_truncated_checkpoint_is_named(tiny_dataset, tiny_checkpoint, tmp_path, capsys, file):
     broken = tmp_path / "checkpoint"

@@ -79,6 +79,16 @@ def test_the_top_half_of_the_significant_vertices_is_selected():
     assert chosen.t[chosen.vertices].min() >= np.delete(chosen.t[:40], chosen.vertices).max()
 
 
+def test_vertices_that_were_not_read_are_no_tests():
+    rng = np.random.default_rng(3)
+    fisher, read = rng.normal(0, 0.06, size=(18, 60)), np.sort(rng.permutation(500)[:60])
+    fisher[:, :10] += 0.3
+    alone = select_reliable(fisher)
+    found = alone.among(read, 500)
+    assert set(found.vertices) == set(read[alone.vertices]) and set(np.flatnonzero(found.significant)) == set(read[:10])
+    assert np.array_equal(found.t[read], alone.t) and not np.delete(found.t, read).any()
+
+
 def test_noise_alone_selects_nothing_and_says_so():
     with pytest.raises(MindvizError, match=r"no vertex repeats itself.*18 training segments"):
         select_reliable(np.random.default_rng(4).normal(0, 0.06, size=(18, 500)))

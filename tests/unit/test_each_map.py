@@ -46,9 +46,13 @@ def test_every_scan_s_map_is_read_back(opened: Workspace, tiny_dataset: Path, tm
         expected = np.full(59412, np.nan, np.float32)
         expected[vertices] = opened.explainer("1").map(window, "received", 1, 2).values
         np.testing.assert_allclose(np.asarray(cifti.dataobj)[i], expected, atol=1e-5)
-        for found in (load_dscalar(out / "maps.dscalar.nii", i), load_map(*pair, row=i)):
+        named = f"Attention received (layer 2, head 3), scan {i}"
+        for found, label in (
+            (load_dscalar(out / "maps.dscalar.nii", i), f"Simulated: {named}"),
+            (load_map(*pair, row=i), named),
+        ):
             np.testing.assert_array_equal(to_cortex(found), np.asarray(cifti.dataobj)[i])
-            assert found.label == f"Attention received (layer 2, head 3), scan {i}"
+            assert found.label == label
     theirs = [surface.load_surf_data(path) for path in pair]  # nilearn: (vertices, maps)
     for image, found, index in zip(images, theirs, cortex_index("fsLR-32k"), strict=True):
         assert found.shape == (32492, 12)

@@ -92,7 +92,7 @@ def test_cifti_holds_the_same_map(written) -> None:
     found = load_dscalar(folder / "map.dscalar.nii")
     expected = to_cortex(load_map(*(folder / f"map_hemi-{side}.func.gii" for side in "LR")))
     np.testing.assert_array_equal(to_cortex(found), expected)
-    assert found.label == nib.load(folder / "map_hemi-L.func.gii").darrays[0].meta["Name"]
+    assert found.label == "Simulated: " + nib.load(folder / "map_hemi-L.func.gii").darrays[0].meta["Name"]
     image = nib.load(folder / "map.dscalar.nii")
     np.testing.assert_array_equal(np.asarray(image.dataobj)[0], expected)
 
@@ -223,7 +223,7 @@ def test_every_method_is_written_under_its_name(method, opened, decoded, tmp_pat
     map_export.export_map(opened, decoded, tmp_path / "map", method, layer=0, head=1)
     found = load_dscalar(tmp_path / "map" / "map.dscalar.nii")
     where = " (layer 1, head 2)" if METHODS[method].by_layer else ""
-    assert found.label == METHODS[method].name + where
+    assert found.label == "Simulated: " + METHODS[method].name + where
     layer, head = (0, 1) if METHODS[method].by_layer else (-1, -1)
     values = opened.attribution(decoded, method, layer, head).values
     cortex = to_cortex(found)[opened.dataset.run("1", "test1").vertices]

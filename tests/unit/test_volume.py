@@ -207,13 +207,31 @@ def spoilt(raw: Path, tmp_path: Path) -> Path:
             lambda p: nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), p),
             "of four dimensions, found shape",
         ),
-        (lambda p: p.unlink(), "expected a run of the kind of seg1_1_mni.nii.gz, found another"),
+        (lambda p: p.unlink(), r"mni/seg1_2_mni.nii.gz: expected a NIfTI image .* found no such file"),
     ],
 )
 def test_images_that_do_not_fit_are_refused_before_anything_is_read(raw, tmp_path, monkeypatch, spoil, told) -> None:
     home = spoilt(raw, tmp_path)
     spoil(place(home, "seg1", 2))
     monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    with pytest.raises(MindvizError, match=told):
+        prepare(home, tmp_path / "data", options=OPTIONS)
+    assert [p.name for p in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize("how", ["another grid", "another kind"])
+def test_runs_of_a_subject_share_their_voxels(raw: Path, tmp_path: Path, monkeypatch, how: str) -> None:
+    home = spoilt(raw, tmp_path)
+    moved = AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, 3]
+    for repeat in (1, 2):
+        if how == "another grid":
+            write_run(place(home, "seg2", repeat, ".nii"), 1, repeat, affine=moved)
+        else:
+            path = home / "subject1" / "fmri" / "seg2" / "cifti" / f"seg2_{repeat}_Atlas.dtseries.nii"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"a file of the other kind is read first")
+    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    told = "seg2_1_mni.nii: expected the voxels of seg1_1" if how == "another grid" else "seg2_1_Atlas.dtseries.nii"
     with pytest.raises(MindvizError, match=told):
         prepare(home, tmp_path / "data", options=OPTIONS)
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]

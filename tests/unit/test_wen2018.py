@@ -1,6 +1,7 @@
 """The reader of the raw layout of Wen 2018, on sparse files: a few vertices vary, the rest is zero."""
 
 import json
+import re
 import shutil
 
 import nibabel as nib
@@ -191,6 +192,22 @@ def test_a_film_that_is_missing_or_too_short_is_refused(raw, tmp_path):
 def test_captions_must_cover_every_frame(raw, tmp_path):
     (raw / "stimuli" / "seg1.json").write_text('{"captions": ["a fox"]}')
     with pytest.raises(MindvizError, match="one text for each of 1440 frames, found 1 entries"):
+        prepare(raw, tmp_path / "data", options=OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("shots", "found"),
+    [
+        (None, "None"),
+        ([{"start": 0, "end": 12}], "{'start': 0, 'end': 12}"),
+        ([{"start": 0, "stop": 20}, {"start": 12, "stop": 30}], "{'start': 12"),
+        ([{"start": 0, "stop": 1441}], "{'start': 0, 'stop': 1441}"),
+        (["first"], "first"),
+    ],
+)
+def test_shots_must_follow_each_other_in_frames(raw, tmp_path, shots, found):
+    (raw / "stimuli" / "seg1.json").write_text(json.dumps({"captions": ["a fox"] * 1440, "shots": shots}))
+    with pytest.raises(MindvizError, match=f'seg1.json: expected "shots" as a list .* found {re.escape(found)}'):
         prepare(raw, tmp_path / "data", options=OPTIONS)
 
 
