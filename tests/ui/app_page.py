@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,11 @@ class App:
     address: str
     scans: int
     home: Path
+
+    @property
+    def log(self) -> Path:
+        """What it has printed."""
+        return self.home / "log.txt"
 
 
 @contextmanager
@@ -100,3 +105,26 @@ def save(page, folder: Path) -> Path:
 def pick(page, dropdown: str, name: str) -> None:
     page.locator(f"{dropdown} input").click()
     page.get_by_role("option", name=name, exact=True).click()
+
+
+@contextmanager
+def held(page, wanted: Callable[[str], bool]) -> Iterator[Callable[[int], list]]:
+    """Keep requests to the app back whose content is `wanted`; gives what waits for so many of them."""
+    routes: list = []
+
+    def hold(route) -> None:
+        if wanted(route.request.post_data or ""):
+            routes.append(route)
+        else:
+            route.continue_()
+
+    def wait_for(count: int) -> list:
+        for _ in range(600):
+            if len(routes) >= count:
+                break
+            page.wait_for_timeout(100)
+        return routes[:count]
+
+    page.route("**/run/*", hold)
+    yield wait_for
+    page.unroute("**/run/*", hold)

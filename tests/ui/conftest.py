@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,23 @@ def browser(playwright, chromium) -> Iterator[object]:
     launched.close()
 
 
-@pytest.fixture(scope="module", params=["tiny", "demo"])
-def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+@pytest.fixture(scope="session")
+def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path, int], App]]:
+    """Starts app.py on a dataset, once for all files of tests: that takes as long as several of them."""
+    started: dict[Path, App] = {}
+    with ExitStack() as running_apps:
+
+        def start(data: Path, scans: int) -> App:
+            if data not in started:
+                home = tmp_path_factory.mktemp("app")
+                started[data] = running_apps.enter_context(running(data, scans, home))
+            return started[data]
+
+        yield start
+
+
+@pytest.fixture(scope="module", params=["tiny", pytest.param("demo", marks=pytest.mark.slow)])
+def app(request: pytest.FixtureRequest, apps: Callable[[Path, int], App]) -> Iterator[App]:
     """app.py as a person starts it, on the tiny dataset and on the shipped one."""
     if request.param == "tiny":
         request.getfixturevalue("tiny_checkpoint")
@@ -56,8 +72,9 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         data, scans = DEMO, 240
         if not DEMO.is_dir():
             (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{DEMO} is not there")
-    with running(data, scans, tmp_path_factory.mktemp("app")) as served:
-        yield served
+    served = apps(data, scans)
+    yield served
+    assert "Traceback" not in served.log.read_text()
 
 
 @pytest.fixture

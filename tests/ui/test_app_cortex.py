@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
-from app_page import choose, decode, pick
+from app_page import choose, decode, held, pick
 
 pytestmark = pytest.mark.browser
 TITLED = "text => document.querySelector('#cortex .mv-title').textContent === text"
@@ -19,29 +17,6 @@ THREE_CLICKS = """(v) => { const voxels = [...v.map.left.keys()].filter((i) => v
     delete performance.now;
     return v.picked.vertex; }"""
 ANSWERED = "() => !document.querySelector('#cortex .mv-detail[aria-busy]')"
-
-
-@contextmanager
-def held(page, wanted: Callable[[str], bool]) -> Iterator[Callable[[int], list]]:
-    """Keep requests to the app back whose content is `wanted`; gives what waits for so many of them."""
-    routes: list = []
-
-    def hold(route) -> None:
-        if wanted(route.request.post_data or ""):
-            routes.append(route)
-        else:
-            route.continue_()
-
-    def wait_for(count: int) -> list:
-        for _ in range(600):
-            if len(routes) >= count:
-                break
-            page.wait_for_timeout(100)
-        return routes[:count]
-
-    page.route("**/run/*", hold)
-    yield wait_for
-    page.unroute("**/run/*", hold)
 
 
 def open_map(page) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from app_page import PATIENCE, SCREENSHOTS, choose, decode
+from app_page import PATIENCE, SCREENSHOTS, choose, decode, held
 from test_app_maps import write_dlabel
 
 from mindviz.brain import parcellations
@@ -26,6 +26,11 @@ STATE = "() => document.querySelector('.app-lesion [data-state]').dataset.state"
 SOURCES = f"() => {VIDEOS}.map((v) => v.getAttribute('src'))"
 SETTLED = """() => { const { top, bottom } = document.querySelector('.app-lesion').getBoundingClientRect();
     return top >= 0 && bottom <= window.innerHeight; }"""
+
+
+# within one moment, as keys are on a busy machine
+CHOOSE = """names => { const by = document.querySelector('.app-lesion-by');
+    for (const name of names) { by.value = name; by.dispatchEvent(new Event('change')); } }"""
 
 
 def open_panel(page) -> None:
@@ -87,6 +92,22 @@ def test_the_newest_choice_wins_and_another_scan_clears_it(page, app):
     decode(page)
     finished(page)
     assert page.input_value(".app-lesion-by") == "hcp-mmp", "what was chosen is taken out of the next scan, too"
+
+
+def test_the_newest_choice_wins_whatever_arrives_first(page, app):
+    choose(page, 5)
+    decode(page)
+    open_panel(page)
+    finished(page)
+    with held(page, lambda sent: '\\"ticket\\":' in sent) as waiting:
+        page.evaluate(CHOOSE, ["hcp-mmp", "patch", "yeo7", "patch"])
+        asked = waiting(4)
+        assert len(asked) == 4
+        for route in reversed(asked):
+            route.fulfill(response=route.fetch())
+    page.wait_for_function("() => document.querySelector('.app-lesion-which').value.startsWith('patch')")
+    finished(page)
+    assert page.input_value(".app-lesion-by") == "patch"
 
 
 def test_an_own_parcellation_can_be_taken_apart(page, app, tmp_path):

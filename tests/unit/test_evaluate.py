@@ -300,7 +300,7 @@ def test_guidance_is_swept_and_set_against_the_checkpoints_own(world, tmp_path, 
     expected = scene.decoder.decode(scene.dataset.window("1", "test1", 2), settings, own, attention=False).clip.frames
     kept = load_arrays(tmp_path / "sweep" / "1_given" / "decoded.safetensors")["clips"]
     assert (kept[2] == expected).all()
-    assert not (kept == load_arrays(tmp_path / "sweep" / "1_training" / "decoded.safetensors")["clips"]).all()
+    assert not (kept == load_arrays(tmp_path / "sweep" / "1_own" / "decoded.safetensors")["clips"]).all()
 
     def forbidden(*_, **__):
         raise AssertionError("a finished sweep decodes nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from dataclasses import replace
@@ -38,8 +39,8 @@ def panel(opened) -> LesionPanel:
     return LesionPanel(opened, Lesions(opened))
 
 
-def value(by: str = "yeo7", which: str = "", is_open: bool = True) -> str:
-    return json.dumps({"open": is_open, "by": by, "which": which})
+def value(by: str = "yeo7", which: str = "", is_open: bool = True, ticket: int = 0) -> str:
+    return json.dumps({"open": is_open, "by": by, "which": which, "ticket": ticket})
 
 
 def told(updates) -> list[dict]:
@@ -48,7 +49,7 @@ def told(updates) -> list[dict]:
 
 def run(panel: LesionPanel, chosen: str, decoded, own: OwnFiles = NOTHING) -> list[dict]:
     panel.asked(chosen, decoded, own, REQUEST)
-    return told(panel.run(chosen, decoded, own, REQUEST))
+    return told(panel.run(REQUEST))
 
 
 # ---------------------------------------------------------------------- what is shown
@@ -115,14 +116,14 @@ def test_a_change_is_read_against_another_seed_by_both_measures(panel, decoded, 
 def test_before_anything_was_decoded_it_says_so(panel: LesionPanel) -> None:
     update = panel.asked(value(), None, NOTHING, REQUEST)["shown"]
     assert update["state"] == "empty" and update["message"].startswith("Decode a scan first")
-    assert told(panel.run(value(), None, NOTHING, REQUEST)) == []
+    assert told(panel.run(REQUEST)) == []
 
 
 def test_a_checkpoint_without_a_mean_scan_is_a_sentence(panel: LesionPanel, decoded, monkeypatch) -> None:
     monkeypatch.setattr(type(panel.workspace.decoder), "data", lambda *_: None)
     update = panel.asked(value(), decoded, NOTHING, REQUEST)["shown"]
     assert update["state"] == "error" and "stores no mean training scan" in update["message"]
-    assert told(panel.run(value(), decoded, NOTHING, REQUEST)) == []
+    assert told(panel.run(REQUEST)) == []
 
 
 @pytest.mark.parametrize(
@@ -141,19 +142,48 @@ def test_what_fails_is_a_sentence_in_place_of_the_film(panel, decoded, monkeypat
 def test_a_closed_panel_computes_nothing(panel: LesionPanel, decoded, monkeypatch) -> None:
     monkeypatch.setattr(panel.lesions, "losses", lambda *_: pytest.fail("it went to work"))
     assert "shown" not in panel.asked(value(is_open=False), decoded, NOTHING, REQUEST)
-    assert told(panel.run(value(is_open=False), decoded, NOTHING, REQUEST)) == []
+    assert told(panel.run(REQUEST)) == []
     assert json.loads(CLOSED)["open"] is False
 
 
 def test_a_late_answer_never_follows_a_newer_question(panel: LesionPanel, decoded) -> None:
     """The first question is stopped by the second, wherever it is; what it has said is older than what follows."""
-    panel.asked(value(), decoded, NOTHING, REQUEST)
-    first = panel.run(value(), decoded, NOTHING, REQUEST)
+    panel.asked(value(ticket=1), decoded, NOTHING, REQUEST)
+    first = panel.run(REQUEST)
     early = [next(first), next(first)][-1]["shown"]
-    newer = panel.asked(value("patch"), decoded, NOTHING, REQUEST)["shown"]
-    assert told(first) == [] and newer["ticket"] > early["ticket"]
-    assert told(panel.run(value(), decoded, NOTHING, REQUEST)) == [], "what waited in the queue does not begin"
-    assert told(panel.run(value("patch"), decoded, NOTHING, REQUEST))[-1]["state"] == "done"
+    newer = panel.asked(value("patch", ticket=2), decoded, NOTHING, REQUEST)["shown"]
+    assert told(first) == [] and newer["ticket"] > early["ticket"] and newer["answers"] > early["answers"]
+    last = told(panel.run(REQUEST))[-1]
+    assert (last["state"], last["by"], last["answers"]) == ("done", "patch", 2)
+    assert told(panel.run(REQUEST)) == [], "it is computed once, whoever else was to begin it"
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (1, 4, 2, 3), (2, 4, 3, 1)])
+@pytest.mark.parametrize("begun", ["each after its question", "all at the end"])
+def test_of_questions_in_any_order_the_one_of_the_highest_number_is_answered(panel, decoded, order, begun) -> None:
+    """As they reach a server that has several threads; each is followed by a run, which knows of no question."""
+    kinds = {1: "hcp-mmp", 2: "patch", 3: "yeo7", 4: "patch"}
+    runs, said, highest = [], [], 0
+    for ticket in order:
+        update = panel.asked(value(kinds[ticket], ticket=ticket), decoded, NOTHING, REQUEST)
+        assert ("shown" in update) == (ticket > highest), "one that was overtaken says nothing"
+        highest = max(highest, ticket)
+        runs.append(panel.run(REQUEST))
+        if begun == "each after its question":
+            said += told([next(runs[-1]), next(runs[-1], {})])
+    ended = [told(run) for run in runs]
+    answered = [one for one in [*said, *itertools.chain(*ended)] if one["answers"] == 4]
+    assert answered[-1]["state"] == "done" and answered[-1]["by"] == "patch"
+    assert sum(bool(one) for one in ended) == 1, "nothing else is finished"
+
+
+def test_what_runs_goes_on_when_an_overtaken_stop_or_closing_arrives(panel: LesionPanel, decoded) -> None:
+    panel.asked(value(ticket=5), decoded, NOTHING, REQUEST)
+    running = panel.run(REQUEST)
+    next(running), next(running)
+    assert "shown" not in panel.stopped(value(ticket=3), decoded, NOTHING, REQUEST)
+    assert "shown" not in panel.asked(value(is_open=False, ticket=4), decoded, NOTHING, REQUEST)
+    assert told(running)[-1]["state"] == "done"
 
 
 def test_another_scan_and_stop_end_it(panel: LesionPanel, decoded) -> None:
@@ -162,7 +192,7 @@ def test_another_scan_and_stop_end_it(panel: LesionPanel, decoded) -> None:
         lambda: panel.stopped(value(), decoded, NOTHING, REQUEST),
     ):
         panel.asked(value(), decoded, NOTHING, REQUEST)
-        running = panel.run(value(), decoded, NOTHING, REQUEST)
+        running = panel.run(REQUEST)
         next(running), next(running)
         shown = end()["shown"]
         assert shown["state"] == "empty" and told(running) == []
@@ -182,7 +212,7 @@ def test_a_stopped_job_ends_within_a_step(panel: LesionPanel, decoded) -> None:
 def test_two_sessions_do_not_stop_each_other(panel: LesionPanel, decoded) -> None:
     panel.asked(value(), decoded, NOTHING, REQUEST)
     panel.asked(value(), decoded, NOTHING, SimpleNamespace(session_hash="b"))
-    assert told(panel.run(value(), decoded, NOTHING, REQUEST))[-1]["state"] == "done"
+    assert told(panel.run(REQUEST))[-1]["state"] == "done"
 
 
 def test_the_page_answers_every_event_of_the_panel(opened) -> None:

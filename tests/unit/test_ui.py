@@ -94,6 +94,26 @@ def test_what_waits_in_the_queue_begins_only_if_it_is_still_wanted():
     assert jobs.wanted("a", 3) is None
 
 
+def test_the_newest_request_of_a_session_is_taken_once_whatever_arrives_after_it():
+    newest = background.Newest[str]()
+    assert newest.take("a") is None
+    assert newest.ask("a", 1, "first")
+    first = newest.take("a")
+    assert first and first[0] == "first" and newest.take("a") is None and not first[1].is_set()
+    assert newest.ask("a", 3, "third") and first[1].is_set()
+    assert not newest.ask("a", 2, "second") and newest.ask("b", 1, "another session")
+    third = newest.take("a")
+    assert third and third[0] == "third" and not third[1].is_set()
+    assert newest.ask("a", 4, None) and third[1].is_set() and newest.take("a") is None
+
+
+def test_sessions_that_asked_for_nothing_in_a_long_time_are_forgotten():
+    newest = background.Newest[str]()
+    for session in range(1000):
+        newest.ask(str(session), 1, "it")
+    assert newest.take("0") is None and newest.take("999")
+
+
 # ---------------------------------------------------------------------- settings
 @pytest.mark.parametrize("seed", [None, -1, 1.5, 2**32])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
