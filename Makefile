@@ -16,10 +16,10 @@ app: $(VENV)/.runtime
 	@$(BIN)/python app.py --open $(ARGS)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(CI),,-m "not slow") $(ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(if $(CI),,-m "not slow") $(ARGS)
 
 quick: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,8 +8,11 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-# Before torch is imported: two cores are shared by the app under test, the browser, and pytest or its workers.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Before torch is imported: two cores are shared by the app under test, the browser, and pytest or its workers. A worker
+# inherits what the process that started it set here, so it sets its own: two threads of each wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -18,6 +21,19 @@ import pytest
 
 SUBJECTS = ("1", "2")
 NUM_SCANS, NUM_VOXELS, FRAMES = 12, 320, 6
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A file's tests stay on one worker; those that drive the app all on the same, so that one app serves them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "the app" if "ui/test_app" in file else file
+
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,7 @@ def colours(page) -> set[tuple[int, ...]]:
     return {colour for _, colour in picture.getcolors(picture.width * picture.height)}
 
 
+@pytest.mark.slow
 def test_another_method_and_a_control_are_drawn(page, app):
     decode(page)
     titled = "text => document.querySelector('#cortex .mv-title').textContent === text"
@@ -79,6 +80,7 @@ def test_another_method_and_a_control_are_drawn(page, app):
     assert page.locator("#app-control input").input_value() == "as it is"
 
 
+@pytest.mark.slow
 def test_the_map_that_is_shown_is_saved_as_a_zip(page, app, tmp_path):
     assert page.is_disabled("#app-save"), "there is no map yet"
     choose(page, 5)
@@ -105,6 +107,7 @@ def test_everything_simulated_says_so(page, app):
     assert page.inner_text(".app-badge").lower() == "simulated"
 
 
+@pytest.mark.slow
 def test_a_decoding_can_be_stopped_and_another_scan_clears_it(page, app):
     page.locator("#app-controls input[type=number]").nth(1).fill("100")
     page.keyboard.press("Tab")
@@ -170,6 +173,7 @@ ANSWERS = """async () => { const { viewer } = [...document.querySelectorAll('#co
     return taken; }"""
 
 
+@pytest.mark.slow
 def test_two_maps_are_compared_and_saved_as_one_page(page, app, tmp_path):
     choose(page, 5)
     decode(page)
@@ -236,6 +240,7 @@ def test_the_pictures_of_the_page(browser, app, width, height, colours_of, reque
     assert written.stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_a_missing_checkpoint_is_one_sentence_at_the_command_line(tiny_dataset, tmp_path):
     started = [sys.executable, "app.py", "--data", str(tiny_dataset), "--checkpoint", str(tmp_path / "none")]
     done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=STARTING_S)

@@ -31,6 +31,7 @@ def first_words(page) -> str:
     return page.locator("#cortex .mv-plot").get_attribute("aria-label").split(". ")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", ["requests", "answers"])
 def test_the_last_click_is_told_of_whatever_arrives_first(page, app, late):
     open_map(page)
@@ -52,6 +53,7 @@ def test_the_last_click_is_told_of_whatever_arrives_first(page, app, late):
     assert page.locator("#cortex .mv-detail[aria-busy]").count() == 0 and "left hemisphere" in first_words(page)
 
 
+@pytest.mark.slow
 def test_a_click_that_is_not_answered_says_so(page, app):
     """An answer that is an error; where the server is gone altogether, gradio says so and loads the page anew."""
     open_map(page)
@@ -65,6 +67,7 @@ def test_a_click_that_is_not_answered_says_so(page, app):
         assert page.locator("#cortex .mv-detail[aria-busy]").count() == 0
 
 
+@pytest.mark.slow
 def test_a_map_that_was_asked_for_before_the_one_that_is_shown_never_replaces_it(page, app):
     open_map(page)
 
@@ -116,6 +119,7 @@ def test_a_click_on_two_maps_tells_of_both(page, app):
     assert "Attention rollout (1 = every patch alike): lowest" in said
 
 
+@pytest.mark.slow
 def test_a_key_chooses_the_next_map_and_the_one_before(page, app):
     open_map(page)
     page.locator("#cortex .mv-canvas").focus()
@@ -131,6 +135,7 @@ def test_a_key_chooses_the_next_map_and_the_one_before(page, app):
     assert "M chooses the next map" in page.locator("#cortex .mv-about p").text_content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["", "Map: Attention rollout"])
 def test_the_display_settings_leave_the_cortex_in_sight(page, app, other):
     if app.scans < 240:

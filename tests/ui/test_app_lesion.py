@@ -71,6 +71,7 @@ def test_an_area_is_taken_out_and_the_films_play_in_step(page, app):
     assert after[:2] == before[:2] and after[2] != before[2] and page.input_value(".app-lesion-which") == last
 
 
+@pytest.mark.slow
 def test_the_newest_choice_wins_and_another_scan_clears_it(page, app):
     choose(page, 5)
     decode(page)
@@ -94,6 +95,7 @@ def test_the_newest_choice_wins_and_another_scan_clears_it(page, app):
     assert page.input_value(".app-lesion-by") == "hcp-mmp", "what was chosen is taken out of the next scan, too"
 
 
+@pytest.mark.slow
 def test_the_newest_choice_wins_whatever_arrives_first(page, app):
     choose(page, 5)
     decode(page)
@@ -110,6 +112,7 @@ def test_the_newest_choice_wins_whatever_arrives_first(page, app):
     assert page.input_value(".app-lesion-by") == "patch"
 
 
+@pytest.mark.slow
 def test_an_own_parcellation_can_be_taken_apart(page, app, tmp_path):
     areas = parcellations.load("yeo17")
     write_dlabel(tmp_path / "mine.dlabel.nii", areas.labels, areas.names)
@@ -125,6 +128,7 @@ def test_an_own_parcellation_can_be_taken_apart(page, app, tmp_path):
     assert "the tokens move by" in finished(page)
 
 
+@pytest.mark.slow
 def test_it_can_be_stopped_and_begun_again_and_closed(page, app):
     page.locator("#app-controls input[type=number]").nth(1).fill("100" if app.scans < 240 else "20")
     page.keyboard.press("Tab")
@@ -141,6 +145,7 @@ def test_it_can_be_stopped_and_begun_again_and_closed(page, app):
     assert page.locator(".app-screen[data-state=done]").is_visible(), "the decoding itself stays"
 
 
+@pytest.mark.slow
 def test_it_is_reached_and_seen_whole_on_a_projector(page, app):
     assert page.viewport_size == {"width": 1280, "height": 720}
     bottom = page.evaluate("() => document.querySelector('#app-lesion-open').getBoundingClientRect().bottom")

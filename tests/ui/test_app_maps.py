@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 TITLED = "text => document.querySelector('#cortex .mv-title').textContent === text"
 
 
+@pytest.mark.slow
 def test_one_scan_of_the_window_is_drawn_told_of_and_saved(page, app, tmp_path):
     choose(page, 5)
     decode(page)
@@ -42,6 +43,7 @@ def test_one_scan_of_the_window_is_drawn_told_of_and_saved(page, app, tmp_path):
     assert not page.locator("#app-position").is_visible()
 
 
+@pytest.mark.slow
 def test_the_map_and_the_place_of_the_last_choice_stay(page, app):
     choose(page, 5)
     decode(page)
@@ -81,6 +83,7 @@ def values(page) -> list[float]:
     return page.evaluate(f"[...({VIEWER}).map.left].filter((x) => x === x)")
 
 
+@pytest.mark.slow
 def test_an_own_map_stands_beside_and_an_own_parcellation_is_lesioned_by(page, app, tmp_path):
     mine = from_cortex(np.linspace(-1, 2, 59412, dtype=np.float32))
     pair = [str(path) for path in write_gifti(mine, tmp_path, "mine")]

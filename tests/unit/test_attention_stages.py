@@ -19,6 +19,8 @@ from mindviz.encoder import FMRIEncoder
 from mindviz.encoder.subject import write_encoder
 from mindviz.explain import METHODS, Explainer
 
+pytestmark = pytest.mark.slow  # figures of all layers and stages, in three formats
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, tiny_checkpoint: Path) -> Path:

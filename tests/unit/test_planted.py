@@ -21,6 +21,8 @@ from mindviz.evaluate.scene import Options, Scene, open_scene
 from mindviz.explain import METHODS, Explainer
 from mindviz.types import MindvizError
 
+pytestmark = pytest.mark.slow  # every method, of six clips
+
 DRIVERS = ("nothing", "motion energy", "sound track (decoy)")
 
 
