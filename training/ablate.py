@@ -51,6 +51,7 @@ class Variant:
     encoder, contrast : changes of `EncoderConfig` and `ContrastConfig`.
     pretrained, corrected : whether the contrast begins at what masked modelling and the correction learnt.
     mask_ratio : of masked modelling; None is the recipe's.
+    against : the variant that it is set against.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Variant:
     pretrained: bool = True
     corrected: bool = True
     mask_ratio: float | None = None
+    against: str = REFERENCE
 
     @property
     def folder(self) -> str:
@@ -69,7 +71,18 @@ class Variant:
 
 _NO_READ_OUT = {"readout_rank": 0, "layout_rank": 0, "memory_heads": 0}
 _PUBLISHED_HEAD = "same loss; no ridge, no correction, their steps are contrast"
-_PER_PATCH = {"patch_embedding": "per_patch", **_NO_READ_OUT}
+_PER_PATCH = Variant(
+    "per patch",
+    f"the published token head, an embedding for each patch; {_PUBLISHED_HEAD}",
+    encoder={"patch_embedding": "per_patch", **_NO_READ_OUT},
+)
+"""Has no codes that are kept: here masked modelling and contrast reach the tokens."""
+
+
+def _per_patch(name: str, what: str, **changes: Any) -> Variant:
+    other = _PER_PATCH.name
+    return replace(_PER_PATCH, name=f"{other} {name}", what=f"as {other}, {what}", against=other, **changes)
+
 
 VARIANTS = {
     variant.name: variant
@@ -89,19 +102,17 @@ VARIANTS = {
             f"the published patch embedding (shared) and token head; {_PUBLISHED_HEAD}",
             encoder={"patch_embedding": "shared", **_NO_READ_OUT},
         ),
-        Variant(
-            "per patch",
-            f"the published token head, an embedding for each patch; {_PUBLISHED_HEAD}",
-            encoder=_PER_PATCH,
-        ),
-        Variant("per patch no pretraining", "as per patch, from random weights", encoder=_PER_PATCH, pretrained=False),
-        Variant("per patch mask 0.5", "as per patch, half of the patches hidden", encoder=_PER_PATCH, mask_ratio=0.5),
-        Variant(
-            "per patch no augmentation",
-            "as per patch, but no patch is dropped and no noise added in the contrast",
-            encoder=_PER_PATCH,
+        _PER_PATCH,
+        _per_patch("no pretraining", "from random weights", pretrained=False),
+        _per_patch("mask 0.5", "half of the patches hidden", mask_ratio=0.5),
+        _per_patch(
+            "no augmentation",
+            "but no patch is dropped and no noise added in the contrast",
             contrast={"drop": 0.0, "noise": 0.0},
         ),
+        _per_patch("text only", "contrast with texts alone", contrast={"image_weight": 0.0}),
+        _per_patch("image only", "contrast with images alone", contrast={"image_weight": 1.0}),
+        _per_patch("no contrast", "the tokens' error alone", contrast={"contrast_weight": 0.0}),
     )
 }
 
@@ -308,7 +319,7 @@ def write_ablation(bench: Bench) -> dict[str, Any]:
         check_kept(bench, variant)
     said = {v.name: load_arrays(bench.out / v.folder / "tokens.safetensors")["tokens"] for v in held}
     said = {name: tokens[:, : bench.demo.words] for name, tokens in said.items()}
-    rows = table_of(said, bench.clips)
+    rows = table_of(said, bench.clips, {v.name: v.against for v in held})
     mean = bench.targets_of(bench.own_scans).mean(0).numpy()
     variants = {}
     for v in held:

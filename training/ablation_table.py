@@ -108,17 +108,21 @@ def valued(values: Mapping[str, np.ndarray], shots: np.ndarray) -> dict[str, dic
     return {n: asdict(Value(float(v.mean()), *bootstrap_interval(v, shots))) for n, v in values.items()}
 
 
-def table_of(said: Mapping[str, np.ndarray], clips: TestClips) -> dict[str, dict[str, Any]]:
-    """For each variant its `scores`, and its `difference` to the full one, clip by clip; None where that is missing.
+def table_of(
+    said: Mapping[str, np.ndarray], clips: TestClips, against: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """For each variant its `scores`, and its `difference` to another, clip by clip; None where that is missing.
 
-    `said` are the tokens (M, S, D) of each variant, by name.
+    `said` are the tokens (M, S, D) of each variant, by name; `against` names what each is compared with, the full
+    one by default.
     """
     every = {name: measured(tokens, clips) for name, tokens in said.items()}
     rows: dict[str, dict[str, Any]] = {}
     for name, values in every.items():
-        rows[name] = {"scores": valued(values, clips.shots), "difference": None}
-        if REFERENCE in every and name != REFERENCE:
-            less = {m: values[m] - every[REFERENCE][m] for m in MEASURES}
+        other = (against or {}).get(name, REFERENCE)
+        rows[name] = {"scores": valued(values, clips.shots), "against": other, "difference": None}
+        if other in every and name != other:
+            less = {m: values[m] - every[other][m] for m in MEASURES}
             rows[name]["difference"] = valued(less, clips.shots)
     return rows
 
@@ -154,12 +158,11 @@ def markdown(content: Mapping[str, Any]) -> str:
         _line("chance; for the error, the mean of the training captions", chance),
     ]
     lines += [_line(name, v["scores"]) for name, v in variants.items()]
-    differing = {n: v["difference"] for n, v in variants.items() if v["difference"]}
-    if differing:
-        lines += ["", f"Difference to `{REFERENCE}`, on the same clips:", "", *head]
-        lines += [
-            f"| {n} | " + " | ".join(_shown(m, d[m], True) for m in MEASURES) + " |" for n, d in differing.items()
-        ]
+    for other in dict.fromkeys(v["against"] for v in variants.values()):
+        differing = {n: v["difference"] for n, v in variants.items() if v["difference"] and v["against"] == other}
+        if differing:
+            lines += ["", f"Difference to `{other}`, on the same clips:", "", *head]
+            lines += [_line(n, d, signed=True) for n, d in differing.items()]
     lines += ["", *(f"- `{n}`: {v['what']}; steps: {_steps(v['steps'])}" for n, v in variants.items())]
     return "\n".join(lines) + "\n"
 

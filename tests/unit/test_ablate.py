@@ -130,9 +130,11 @@ def test_every_variant_is_scored_and_set_against_the_full_one(out: Path) -> None
         assert set(row["scores"]) == set(MEASURES)
         assert all(v["low"] <= v["value"] <= v["high"] for v in row["scores"].values())
         assert (row["difference"] is None) == (name == "full")
+        other = "per patch" if name.startswith("per patch ") else "full"
+        assert row["against"] == other
         if row["difference"]:
             for measure, difference in row["difference"].items():
-                both = row["scores"][measure]["value"], content["variants"]["full"]["scores"][measure]["value"]
+                both = row["scores"][measure]["value"], content["variants"][other]["scores"][measure]["value"]
                 assert difference["value"] == pytest.approx(both[0] - both[1])
     assert content["variants"]["ridge"]["scores"]["right_shot"]["value"] > 0.5 > content["levels"]["right_shot"]
     text = (out / "ablation.md").read_text()
@@ -146,7 +148,9 @@ def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None
     assert made["published"]["encoder"]["patch_embedding"] == "shared"
     assert [made[n]["encoder"]["readout_rank"] for n in ("full", "published", "per patch")] == [8, 0, 0]
     assert [made[n]["contrast"]["image_weight"] for n in ("text only", "full", "image only")] == [0, 0.5, 1]
+    assert [made[f"per patch {n}"]["contrast"]["image_weight"] for n in ("text only", "image only")] == [0, 1]
     assert made["no contrast"]["contrast"]["contrast_weight"] == 0
+    assert made["per patch no contrast"]["contrast"]["contrast_weight"] == 0
     assert {n: set(m["loops"]) for n, m in made.items() if set(m["loops"]) != {"masked", "correction", "contrast"}} == {
         "ridge": set(),
         "corrected": {"correction"},
@@ -157,6 +161,9 @@ def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None
         "per patch no pretraining": {"contrast"},
         "per patch mask 0.5": {"masked", "contrast"},
         "per patch no augmentation": {"masked", "contrast"},
+        "per patch text only": {"masked", "contrast"},
+        "per patch image only": {"masked", "contrast"},
+        "per patch no contrast": {"masked", "contrast"},
     }
     assert made["per patch mask 0.5"]["masked"]["mask_ratio"] == 0.5 < made["per patch"]["masked"]["mask_ratio"]
     assert made["per patch no augmentation"]["contrast"]["drop"] == 0 < made["per patch"]["contrast"]["drop"]
