@@ -108,7 +108,7 @@ def write_stages(
     with atomic_folder(out) as aside:
         for ending in FORMATS:
             save_figure(figure, aside / f"attention_stages{ending}")
-        _write_table(found, aside / "attention_stages.csv")
+        _write_table(found, aside / "attention_stages.csv", simulated)
         write_json(
             aside / "attention_stages.json",
             {
@@ -148,15 +148,16 @@ def _panel(one: StageMap, projection: Projection, parcels: parcellations.Parcell
     )
 
 
-def _write_table(found: Sequence[StageMap], path: Path) -> None:
+def _write_table(found: Sequence[StageMap], path: Path, simulated: bool) -> None:
+    said = "yes" if simulated else "no"
     bounds = [f"{c}{suffix}" for c in _COLUMNS for suffix in ("", "_low", "_high")]
     with path.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["stage", "layer", "network", "voxels", *bounds])
+        table.writerow(["stage", "layer", "network", "voxels", *bounds, "simulated"])
         for one in found:
             n = one.networks
             for i, name in enumerate(n.names):
                 cells = [
                     f"{value:.6g}" for c in _COLUMNS for value in (getattr(n, c)[i], *getattr(n, f"{c}_interval")[i])
                 ]
-                table.writerow([one.stage, one.layer_name, name, int(n.counts[i]), *cells])
+                table.writerow([one.stage, one.layer_name, name, int(n.counts[i]), *cells, said])

@@ -139,12 +139,17 @@ class AttentionMap:
 
 @dataclass(frozen=True)
 class SurfaceMap:
-    """One value per vertex of each hemisphere's mesh; NaN off the voxels and on the medial wall."""
+    """One value per vertex of each hemisphere's mesh; NaN off the voxels and on the medial wall.
+
+    Where several vertices show one voxel of an image, `counted` tells the one that stands for it: bool, left
+    hemisphere's vertices first; None where every vertex has a value of its own.
+    """
 
     left: np.ndarray
     right: np.ndarray
     mesh: str
     label: str = ""
+    counted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ export function decodeValues(payload, geometry) {
   return (content.maps ?? [content]).map((map) => decodeMap(map, geometry));
 }
 
-/** `{left, right, ...}` with NaN where a vertex has no value. */
+const bit = (bits, i) => Boolean(bits[i >> 3] & (1 << (i & 7)));
+
+/** `{left, right, counts, ...}` with NaN where a vertex has no value; `counts(side, vertex)`: whether means count it. */
 function decodeMap(map, geometry) {
   if (map.mesh !== geometry.mesh) {
     throw new Error(`The map is on ${map.mesh}, the cortex shown is ${geometry.mesh}.`);
@@ -86,9 +88,11 @@ function decodeMap(map, geometry) {
   const given = new Float32Array(bytesOf(map.values).buffer);
   const all = new Float32Array(2 * geometry.vertices);
   let next = 0;
-  for (let i = 0; i < all.length; i++) all[i] = bits[i >> 3] & (1 << (i & 7)) ? given[next++] : NaN;
+  for (let i = 0; i < all.length; i++) all[i] = bit(bits, i) ? given[next++] : NaN;
   if (next !== given.length) throw new Error(`The map has ${given.length} values for ${next} vertices.`);
-  const decoded = { ...map, left: all.subarray(0, geometry.vertices), right: all.subarray(geometry.vertices) };
+  const once = map.counted && bytesOf(map.counted); // of a map of an image's voxels: the vertex that stands for each
+  const counts = (side, i) => !once || bit(once, side === "left" ? i : geometry.vertices + i);
+  const decoded = { ...map, counts, left: all.subarray(0, geometry.vertices), right: all.subarray(geometry.vertices) };
   return { ...decoded, extremes: extremes(decoded) };
 }
 
@@ -153,8 +157,8 @@ function percentiles(map, shares) {
   });
 }
 
-/** The parcels with the largest mean (in size), those with at least `least` values: `[{side, label, name, mean, vertex}]`;
- * `vertex` is where the map is largest in it. */
+/** The parcels with the largest mean (in size), those with at least `least` values that count:
+ * `[{side, label, name, mean, vertex}]`; `vertex` is where the map is largest in it. */
 export function strongestAreas(map, geometry, count = 5, key = "area", least = 10) {
   const names = geometry.parcellations[key]?.names;
   if (!names) return [];
@@ -163,7 +167,7 @@ export function strongestAreas(map, geometry, count = 5, key = "area", least = 1
     const labels = geometry.arrays[`${side}/${key}`], values = map[side];
     const sums = new Float64Array(names.length), sizes = new Uint32Array(names.length), peaks = new Int32Array(names.length).fill(-1);
     for (let i = 0; i < values.length; i++) {
-      if (Number.isNaN(values[i])) continue;
+      if (Number.isNaN(values[i]) || !map.counts(side, i)) continue;
       const k = labels[i];
       sums[k] += values[i];
       sizes[k] += 1;

@@ -71,7 +71,14 @@ class Projection:
             )
         full = np.where(self.mask, self.matrix @ values, np.float32(np.nan))
         left, right = np.split(full, 2)
-        return SurfaceMap(left, right, self.mesh, label)
+        return SurfaceMap(left, right, self.mesh, label, self._counted())
+
+    def _counted(self) -> np.ndarray | None:
+        if self.volume is None:
+            return None
+        counted = np.zeros(self.matrix.shape[0], dtype=bool)
+        counted[self._own_rows] = True
+        return counted
 
     def to_voxels(self, surface_map: SurfaceMap) -> np.ndarray:
         """Read a map back at the vertex that stands for each voxel, shape (V,)."""

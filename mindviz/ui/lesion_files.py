@@ -19,7 +19,10 @@ from mindviz.ui.run_maps import Scans
 from mindviz.ui.workspace import Workspace
 
 FILES = ("lesion.csv", "lesion.json", "lesion.mp4", "lesion.gif")
-COLUMNS = ("name", "voxels", "moved", "rank_before", "rank_after", "ssim_to_intact", "rmse_to_intact", "ssim_to_shown")
+COLUMNS = (
+    *("name", "voxels", "moved", "rank_before", "rank_after", "ssim_to_intact", "rmse_to_intact", "ssim_to_shown"),
+    "simulated",
+)
 UNITS = "how far the tokens move; 1 = to the mean scan's"
 MOST_PAINTED = 24
 
@@ -75,7 +78,7 @@ def save_lesions(
     seed = lesions.other_seed(intact, phases)
     told = _record(workspace, intact, found, changes, seed, by)
     with checkpoint.atomic_folder(folder) as target:
-        write_table(found, changes, target / "lesion.csv")
+        write_table(found, changes, target / "lesion.csv", workspace.simulated)
         grid = _grid(workspace, shown, intact, found, films, changes, seed)
         video.write_mp4(target / "lesion.mp4", grid)
         video.write_gif(target / "lesion.gif", grid)
@@ -83,19 +86,20 @@ def save_lesions(
     return folder / "lesion.json"
 
 
-def write_table(found: Losses, changes: Mapping[int, Change], path: Path) -> None:
+def write_table(found: Losses, changes: Mapping[int, Change], path: Path, simulated: bool) -> None:
     """A row for each group with `COLUMNS`, those that move the tokens farthest first; a cell is empty where there is no
-    such number."""
+    such number, and `simulated` is yes or no."""
     voxels = found.groups.voxels
     with checkpoint.atomic_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
+        said = "yes" if simulated else "no"
         for i in found.order.tolist():
             ranks = ("", "") if found.ranks is None else (f"{found.rank:g}", f"{found.ranks[i]:g}")
             done = changes.get(i)
             figures = (done.ssim_intact, done.rmse_intact, done.ssim_shown) if done else ()
             cells = [f"{value:.6g}" for value in figures] or [""] * 3
-            table.writerow([found.groups.names[i], int(voxels[i]), f"{found.moved[i]:.6g}", *ranks, *cells])
+            table.writerow([found.groups.names[i], int(voxels[i]), f"{found.moved[i]:.6g}", *ranks, *cells, said])
 
 
 def _grid(

@@ -45,7 +45,7 @@ ON_SURFACE = (
     "midthickness surface). The table by parcel counts each voxel once, where the vertex nearest to its centre lies."
 )
 CORTEX_FILES = ("map.dscalar.nii", "parcels.csv")  # CIFTI and our parcellations are of fsLR-32k
-PARCEL_COLUMNS = ("parcellation", "hemisphere", "parcel", "vertices", "mean", "share", "enrichment")
+PARCEL_COLUMNS = ("parcellation", "hemisphere", "parcel", "vertices", "mean", "share", "enrichment", "simulated")
 _BY_HEMISPHERE = ("hcp-mmp",)  # its areas are one hemisphere's; networks span both
 
 
@@ -189,7 +189,8 @@ def write_map(
     brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
     if surface.mesh == dscalar.MESH:
         dscalar.write_dscalar(surface, target / "map.dscalar.nii", simulated)
-        write_parcels(surface if volume is None else projection.counted_once(surface), target / "parcels.csv")
+        counted = surface if volume is None else projection.counted_once(surface)
+        write_parcels(counted, target / "parcels.csv", simulated)
     if volume is not None:
         title = "Simulated: " * simulated + f"{surface.label}, {where}"
         write_nifti(projection.to_voxels(surface), volume, target / VOLUME_FILE, title)
@@ -211,12 +212,12 @@ def write_map(
 
 
 # ---------------------------------------------------------------------- the table
-def write_parcels(surface: SurfaceMap, path: Path) -> None:
+def write_parcels(surface: SurfaceMap, path: Path, simulated: bool) -> None:
     """A map by network and area as CSV: a row for each parcel of the three parcellations, with `PARCEL_COLUMNS`.
 
     A share is of the map's sum over all parcels, enrichment that share over the parcel's share of the vertices with a
-    value. A cell is empty where there is no such number (`mindviz.metrics.cortex.MapByParcel`). Of scans that came as
-    images, hand in a map with each voxel once (`Projection.counted_once`).
+    value. A cell is empty where there is no such number (`mindviz.metrics.cortex.MapByParcel`); `simulated` is yes or
+    no. Of scans that came as images, hand in a map with each voxel once (`Projection.counted_once`).
 
     Raises
     ------
@@ -228,7 +229,8 @@ def write_parcels(surface: SurfaceMap, path: Path) -> None:
         table = csv.writer(file)
         table.writerow(PARCEL_COLUMNS)
         for name in parcellations.PARCELLATIONS:
-            table.writerows(_rows(values, parcellations.load(name, surface.mesh)))
+            rows = _rows(values, parcellations.load(name, surface.mesh))
+            table.writerows([*row, "yes" if simulated else "no"] for row in rows)
 
 
 def _rows(values: np.ndarray, parcels: parcellations.Parcellation) -> Iterator[list[str | int]]:

@@ -54,6 +54,8 @@ def values_payload(
 ) -> str:
     """One map as JSON for the viewer: a bit per mesh vertex (has it a value?), then the values as float32, base64.
 
+    A map of voxels of images has a second bit per vertex (`SurfaceMap.counted`), so that areas are weighed by voxels.
+
     Parameters
     ----------
     surface_map : SurfaceMap
@@ -80,6 +82,7 @@ def values_payload(
     low, high = _limits(values, signed) if limits is None else (float(limits[0]), float(limits[1]))
     if limits is not None and not low < high:
         raise MindvizError(f"the colour limits need to increase, found {low} and {high}")
+    counted = {} if surface_map.counted is None else {"counted": _bits(surface_map.counted)}
     return json.dumps(
         {
             "format": FORMAT,
@@ -90,10 +93,15 @@ def values_payload(
             "signed": signed,
             "limits": [low, high],
             "message": _message(values),
-            "mask": base64.b64encode(np.packbits(mask, bitorder="little").tobytes()).decode(),
+            "mask": _bits(mask),
             "values": base64.b64encode(values.tobytes()).decode(),
+            **counted,
         }
     )
+
+
+def _bits(flags: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(flags, bitorder="little").tobytes()).decode()
 
 
 def pair_payload(first: str, second: str) -> str:

@@ -59,6 +59,7 @@ def test_it_writes_a_figure_in_three_formats_its_table_and_its_origin(written: P
 def test_the_table_holds_the_networks_of_the_mean_map(written: Path, home: Path) -> None:
     with (written / "attention_stages.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert {r["simulated"] for r in rows} == {"yes"}
     assert {(r["stage"], r["layer"]) for r in rows} == {(s, f"layer {i}") for s in ("mask", "full") for i in (1, 2)}
     decoder, dataset = Decoder.load(home / "checkpoint"), Dataset.open(home)
     windows = [dataset.window("1", "test1", i) for i in range(12)]

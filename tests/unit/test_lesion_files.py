@@ -62,7 +62,8 @@ def test_the_table_has_a_row_for_each_group_and_figures_of_those_painted(written
         assert int(row["voxels"]) == groups.voxels[i]
         assert float(row["moved"]) == pytest.approx(known.moved[i], rel=1e-4)
         assert (float(row["rank_before"]), float(row["rank_after"])) == (known.rank, known.ranks[i])
-        figures = [row[name] for name in COLUMNS[5:]]
+        assert row["simulated"] == "yes"
+        figures = [row[name] for name in COLUMNS[5:-1]]
         assert all(figures) == any(figures) == (place < 2)
         if place < 2:
             lesions = Lesions(workspace)

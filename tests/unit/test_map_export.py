@@ -141,6 +141,7 @@ def test_the_table_is_that_of_a_loop(written, opened, decoded) -> None:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == map_export.PARCEL_COLUMNS
     assert [r["parcellation"] for r in rows] == ["yeo7"] * 7 + ["yeo17"] * 17 + ["hcp-mmp"] * 360
+    assert {r["simulated"] for r in rows} == {"yes"}
     left = np.arange(59412) < 29696
     for row in rows:
         parcels = parcellations.load(row["parcellation"])
@@ -182,10 +183,10 @@ def test_a_map_of_another_size_has_no_parcels() -> None:
 
 @pytest.mark.parametrize(("fill", "mean", "enrichment"), [(np.nan, "", ""), (0.0, "0", ""), (2.0, "2", "1")])
 def test_the_table_of_a_map_without_values_and_of_a_constant_one(fill, mean, enrichment, tmp_path: Path) -> None:
-    map_export.write_parcels(from_cortex(np.full(59412, fill)), tmp_path / "parcels.csv")
+    map_export.write_parcels(from_cortex(np.full(59412, fill)), tmp_path / "parcels.csv", False)
     with (tmp_path / "parcels.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {(r["mean"], r["enrichment"]) for r in rows} == {(mean, enrichment)}
+    assert {(r["mean"], r["enrichment"], r["simulated"]) for r in rows} == {(mean, enrichment, "no")}
     assert {r["vertices"] == "0" for r in rows} == {bool(np.isnan(fill))}
 
 

@@ -85,6 +85,9 @@ def test_there_and_back_is_exact_and_each_voxel_counts_once(some) -> None:
     for side in SIDES:
         np.testing.assert_array_equal(getattr(once, side), getattr(expected, side))
     assert (once.label, once.mesh) == ("a map", "fsLR-32k")
+    shown = np.isfinite(np.concatenate([once.left, once.right]))
+    np.testing.assert_array_equal(found.counted & np.isfinite(np.concatenate([found.left, found.right])), shown)
+    assert found.counted.sum() == len(vertices) and expected.counted is None
 
 
 @pytest.mark.parametrize("grid", ["4 mm", "10 mm"])
