@@ -278,7 +278,7 @@ def test_the_keyboard_reaches_every_display_setting(page):
 def test_the_popover_covers_neither_cortex_nor_colour_bar_nor_the_edge(page, width):
     page.set_viewport_size({"width": width, "height": 720})
     page.locator(".mv-display summary").click()
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # it makes its room
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # its room
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     popover, bar, stage, below = (
         page.locator(f".mv-{n}").bounding_box() for n in ("popover", "bar", "stage", "summary")
