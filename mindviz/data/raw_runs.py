@@ -52,22 +52,24 @@ def count_volumes(paths: Sequence[Path]) -> dict[Path, int]:
             counts[path] = cifti.open_series(path).volumes
             continue
         images = volumes.open_images(path)
-        if images.shape != first.shape or not _same_voxels(images, first):
-            raise MindvizError(f"{path}: expected the voxels of {paths[0].name} (shape and affine), found others")
+        if not images.shares_grid(first):
+            found = f"{_grid(images)}, not {_grid(first)}"
+            raise MindvizError(f"{path}: expected the voxels of {paths[0].name} (shape and affine), found {found}")
         counts[path] = images.volumes
     return counts
 
 
-def _same_voxels(images: volumes.Images, first: volumes.Images) -> bool:
-    """Whether each vertex lies in the same voxel, wherever rounding has left the affines."""
-    (mine, volume), (theirs, other) = images.geometry, first.geometry
-    return np.array_equal(mine, theirs) and np.array_equal(volume.voxels, other.voxels)
+def _grid(images: volumes.Images) -> str:
+    return f"{images.shape} with {np.round(images.affine[:3], 4).tolist()}"
 
 
-def read_cortex(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Time courses by cortical index, float32 [59412, time], and which of them were read, bool [59412]."""
+def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Time courses by cortical index, float32 [59412, time], and which of them were read, bool [59412].
+
+    `like` as of `volumes.read_cortex`; of CIFTI files nothing is left to say.
+    """
     if is_volume(path):
-        return volumes.read_cortex(path)
+        return volumes.read_cortex(path, like)
     bold = cifti.read_cortex(path)
     return bold, np.ones(len(bold), bool)
 

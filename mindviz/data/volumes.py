@@ -6,6 +6,7 @@ import gzip
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +17,7 @@ from mindviz.brain.volume import MESH, MNI_CODE, Volume, cortex_in
 from mindviz.types import MindvizError
 
 ENDINGS = (".nii.gz", ".nii")
+_ROUNDING = 1e-3  # voxels by which rounding may move a corner of an image: qforms are written as float32 quaternions
 _UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -45,6 +47,13 @@ class Images:
     def geometry(self) -> tuple[np.ndarray, Volume]:
         """`mindviz.brain.volume.cortex_in` of these images."""
         return _geometry(self.shape, self.affine.tobytes())
+
+    def shares_grid(self, other: Images) -> bool:
+        """Whether the voxels are another's, wherever rounding has left the affines."""
+        corners = np.array(list(product(*((0, size - 1) for size in self.shape))))
+        back = np.linalg.inv(other.affine) @ self.affine
+        moved = corners @ back[:3, :3].T + back[:3, 3] - corners
+        return self.shape == other.shape and bool(np.abs(moved).max() <= _ROUNDING)
 
 
 @lru_cache(maxsize=4)
@@ -100,13 +109,17 @@ def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
     return Images(path, volumes, (x, y, z), affine, stored.dtype, int(stored.offset), *scale)
 
 
-def read_cortex(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Time courses by cortical index, float32 [59412, time], and which of them have a voxel, bool [59412].
 
-    The others are 0. One image is held at a time; errors as `open_images`.
+    The others are 0. One image is held at a time; errors as `open_images`. `like`, a run of the same voxels, says which
+    of them stand for which index: two affines that differ by rounding alone may not quite agree on it.
     """
     images = open_images(path)
-    vertices, volume = images.geometry
+    geometry = images if like is None else open_images(like)
+    if not images.shares_grid(geometry):
+        raise MindvizError(f"{path}: expected the voxels of {geometry.path.name} (shape and affine), found others")
+    vertices, volume = geometry.geometry
     places = np.ravel_multi_index(tuple(volume.voxels.T), images.shape, order="F")
     cortex = meshes.num_vertices(MESH)
     bold, held = np.zeros((cortex, images.volumes), np.float32), np.zeros(cortex, bool)

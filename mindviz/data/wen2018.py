@@ -115,15 +115,17 @@ def check_repeats(paths: Sequence[Path]) -> None:
             raise MindvizError(f"{path}: expected {counts[paths[0]]} volumes as in {paths[0].name}, found {count}")
 
 
-def read_repeat(path: Path, allow_constant: bool = False) -> np.ndarray:
+def read_repeat(path: Path, allow_constant: bool = False, like: Path | None = None) -> np.ndarray:
     """One raw run -> detrended and z-scored cortex, float32 [59412, 240]; 0 at vertices that no voxel was read for.
+
+    `like` as of `mindviz.data.volumes.read_cortex`.
 
     Raises
     ------
     MindvizError
         NaN or infinite values, or (unless allowed, then they become 0) vertices that never change.
     """
-    bold, read = raw_runs.read_cortex(path)
+    bold, read = raw_runs.read_cortex(path, like)
     bold = np.ascontiguousarray(bold[:, cleaning.kept_volumes(bold.shape[1])])
     bad = ~np.isfinite(bold.sum(axis=1, dtype=np.float64))
     if bad.any():
@@ -166,18 +168,25 @@ class Preparation:
         return self._kept(subject, run).is_file()
 
     def add_run(
-        self, subject: str, run: str, paths: Sequence[Path], done: Callable[[Path], None] | None = None
+        self,
+        subject: str,
+        run: str,
+        paths: Sequence[Path],
+        done: Callable[[Path], None] | None = None,
+        like: Path | None = None,
     ) -> None:
         """Clean and average the repeats of a run; a training run also gives the reliability of every vertex.
 
-        `done` is called with each file once it has been read.
+        `done` is called with each file once it has been read. `like`: the subject's first file, by default the run's;
+        of images it says which voxels all of them are read at.
         """
         check_repeats(paths)
         total: np.ndarray | None = None
-        arrays = raw_runs.volume_arrays(paths[0]) if paths else {}
+        like = like or (paths[0] if paths else None)
+        arrays = raw_runs.volume_arrays(like) if like else {}
         never = np.zeros(cifti.NUM_CORTEX, bool)
         for number, path in enumerate(paths, start=1):
-            cleaned = read_repeat(path, self.options.allow_constant)
+            cleaned = read_repeat(path, self.options.allow_constant, like)
             never |= ~cleaned.any(axis=1)
             if number == 2 and total is not None:
                 arrays["fisher_z"] = selection.fisher_z(total, cleaned)
@@ -371,8 +380,9 @@ def _prepare_all(
     for film in films:
         preparation.add_stimulus(film, raw / "stimuli" / f"{film}.mp4")
         step(f"stimuli/{film}.mp4")
+    first = {subject: paths[0] for (subject, _), paths in reversed(list(files.items()))}
     for (subject, run), paths in files.items():
-        preparation.add_run(subject, run, paths, done=lambda path: step(str(path.relative_to(raw))))
+        preparation.add_run(subject, run, paths, lambda path: step(str(path.relative_to(raw))), first[subject])
     for subject in dict.fromkeys(s for s, _ in files):
         names = [r for s, r in files if s == subject]
         preparation.finish_subject(

@@ -237,6 +237,25 @@ def test_runs_of_a_subject_share_their_voxels(raw: Path, tmp_path: Path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
 
+def test_affines_that_differ_by_rounding_are_one_grid(raw: Path, tmp_path: Path) -> None:
+    home = spoilt(raw, tmp_path)
+    rounded = AFFINE + np.array([[0, 0, 0, 4e-3], [0, 0, 0, -5e-3], [0, 0, 0, 6e-3], [0, 0, 0, 0]])
+    mine, theirs = cortex_in(SHAPE, AFFINE), cortex_in(SHAPE, rounded)
+    assert set(mine[0]) != set(theirs[0]), "by themselves the two would not agree on every vertex"
+    for run, repeat, number in (("seg1", 2, 0), ("seg2", 1, 1), ("seg2", 2, 1)):
+        ending = ".nii" if run == "seg2" else ".nii.gz"
+        write_run(place(home, run, repeat, ending), number, repeat, affine=rounded)
+    straight = Dataset.open(prepare(raw, tmp_path / "straight", options=OPTIONS))
+    dataset = Dataset.open(prepare(home, tmp_path / "data", options=OPTIONS))
+    for run in ("seg1", "seg2"):
+        np.testing.assert_array_equal(dataset.run("1", run).vertices, straight.run("1", run).vertices)
+        np.testing.assert_array_equal(dataset.run("1", run).bold, straight.run("1", run).bold)
+    np.testing.assert_array_equal(dataset.volume("1").voxels, straight.volume("1").voxels)
+    elsewhere = write_run(tmp_path / "elsewhere.nii", 0, 1, AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, 3])
+    with pytest.raises(MindvizError, match=r"seg2_1_mni.nii: expected the voxels of elsewhere.nii .* found others"):
+        volumes.read_cortex(place(home, "seg2", 1, ".nii"), elsewhere)
+
+
 def test_a_truncated_image_is_named_packed_or_not(raw: Path, tmp_path: Path) -> None:
     home = spoilt(raw, tmp_path)
     plain = place(home, "seg2", 1, ".nii")
