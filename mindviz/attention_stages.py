@@ -18,16 +18,14 @@ from mindviz.decoder import Decoder
 from mindviz.encoder.subject import encoder_folder
 from mindviz.explain import METHODS, Explainer, caution
 from mindviz.metrics.cortex import ParcelSummary, parcel_summary
+from mindviz.metrics.inference import BLOCK, blocks
 from mindviz.plots.cortex import FORMATS, save_figure
 from mindviz.plots.stages import StagePanel, plot_stages
 from mindviz.types import MindvizError
 
 STAGES = {"mask": "Before contrast", "contrast": "After contrast", "full": "Full model"}
 METHOD = "received"
-BARS = (
-    "Bars: a network's share of the map over its share of the voxels, 1 where it has no more than its share; 95 %, "
-    "bootstrap over shots."
-)
+BARS = "Bars: a network's share of the map over its share of the voxels, 1 where it has no more than its share"
 _COLUMNS = ("mean", "share", "enrichment")
 
 
@@ -50,12 +48,19 @@ def layers_shown(depth: int, read_out: bool) -> list[tuple[int, str]]:
 
 
 def shots_of(dataset: Dataset, run: str, count: int) -> np.ndarray:
-    """The shot (count,) that the middle frame of each clip lies in; where none is known, each clip is its own."""
+    """The shot (count,) that the middle frame of each clip lies in; where none is known, its block of neighbours."""
     starts = [int(shot["start"]) for shot in dataset.shots(run)]
     if not starts:
-        return np.arange(count)
+        return blocks(count)
     middle = np.arange(count) * dataset.clip_frames + dataset.clip_frames // 2
     return np.searchsorted(np.array(starts), middle, side="right")
+
+
+def intervals_of(dataset: Dataset, run: str, count: int) -> str:
+    """What the intervals of `count` clips are, for figure and JSON."""
+    if len(np.unique(shots_of(dataset, run, count))) < 2:
+        return "no intervals: one shot, or block of clips, is too few"
+    return f"95 %, bootstrap over {'shots' if dataset.shots(run) else f'blocks of {BLOCK} clips (no shots are known)'}"
 
 
 def stage_maps(
@@ -103,8 +108,9 @@ def write_stages(
         if any(one.stage == stage for one in found)
     ]
     title, simulated = f"{METHODS[METHOD].name}, subject {subject}", dataset.simulated or decoder.simulated
-    said = caution(decoder, METHOD)
-    figure = plot_stages(rows, METHODS[METHOD].units, title, simulated, caution=f"{said} {BARS}")
+    said, scans = caution(decoder, METHOD), len(dataset.run(subject, run).bold)
+    intervals = intervals_of(dataset, run, scans)
+    figure = plot_stages(rows, METHODS[METHOD].units, title, simulated, caution=f"{said} {BARS}; {intervals}.")
     with atomic_folder(out) as aside:
         for ending in FORMATS:
             save_figure(figure, aside / f"attention_stages{ending}")
@@ -118,11 +124,11 @@ def write_stages(
                 "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "mesh": dataset.mesh},
                 "subject": subject,
                 "run": run,
-                "scans": len(dataset.run(subject, run).bold),
+                "scans": scans,
                 "method": METHOD,
                 "caution": said,
                 "parcellation": parcellation,
-                "intervals": "95 %, bootstrap over shots",
+                "intervals": intervals,
                 "seed": seed,
             },
         )
@@ -158,6 +164,8 @@ def _write_table(found: Sequence[StageMap], path: Path, simulated: bool) -> None
             n = one.networks
             for i, name in enumerate(n.names):
                 cells = [
-                    f"{value:.6g}" for c in _COLUMNS for value in (getattr(n, c)[i], *getattr(n, f"{c}_interval")[i])
+                    "" if np.isnan(value) else f"{value:.6g}"
+                    for c in _COLUMNS
+                    for value in (getattr(n, c)[i], *getattr(n, f"{c}_interval")[i])
                 ]
                 table.writerow([one.stage, one.layer_name, name, int(n.counts[i]), *cells, said])

@@ -301,6 +301,10 @@ def kept_variant(bench: Bench, variant: Variant) -> None:
     write_json(home / "variant.json", settings_of(bench, variant))
 
 
+def _held(bench: Bench) -> list[Variant]:
+    return [v for v in VARIANTS.values() if (bench.out / v.folder / "variant.json").exists()]
+
+
 def check_kept(bench: Bench, variant: Variant) -> None:
     """Refuse a variant that was made with other settings than it would be now: it cannot stand beside new ones."""
     home = bench.out / variant.folder
@@ -314,7 +318,7 @@ def check_kept(bench: Bench, variant: Variant) -> None:
 
 def write_ablation(bench: Bench) -> dict[str, Any]:
     """Score every variant that the folder holds; write ``ablation.json`` and ``ablation.md`` and return the former."""
-    held = [v for v in VARIANTS.values() if (bench.out / v.folder / "variant.json").exists()]
+    held = _held(bench)
     for variant in held:
         check_kept(bench, variant)
     said = {v.name: load_arrays(bench.out / v.folder / "tokens.safetensors")["tokens"] for v in held}
@@ -356,6 +360,8 @@ def ablate(bench: Bench, only: Sequence[str] = ()) -> dict[str, Any]:
         if theirs.get(key) != value:
             raise MindvizError(f"{path}: expected {key} = {value}, found {theirs.get(key)}; give another --out")
     content: dict[str, Any] = {}
+    for variant in _held(bench):
+        check_kept(bench, variant)
     for name in only or VARIANTS:
         kept_variant(bench, VARIANTS[name])
         content = write_ablation(bench)

@@ -42,7 +42,7 @@ def publish_data(dataset: Dataset, target: Path) -> Path:
             home = f"subject{subject}"
             (aside / home).mkdir()
             names = [f"{run}.safetensors" for run in dataset.runs(subject, "test")]
-            for name in [*names, "truth.safetensors", "truth.json"]:
+            for name in [*names, "volume.safetensors", "truth.safetensors", "truth.json"]:
                 if (dataset.folder / home / name).exists():
                     shutil.copyfile(dataset.folder / home / name, aside / home / name)
         write_json(aside / "dataset.json", content)

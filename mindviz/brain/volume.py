@@ -227,6 +227,7 @@ def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str
     found.set_sform(volume.affine, MNI_CODE)
     found.set_qform(volume.affine, MNI_CODE, strip_shears=True)
     found.header.set_xyzt_units("mm")
+    found.header.set_slope_inter(1.0, 0.0)  # nibabel's own saving sets it; written as it is, it would be NaN for both
     found.header["descrip"] = label.encode("ascii", "replace")[:79]
     path.parent.mkdir(parents=True, exist_ok=True)
     with (

@@ -36,6 +36,8 @@ class Series:
     Attributes
     ----------
     volumes : int
+    step : float
+        Seconds from one volume to the next, as the file says.
     columns : ndarray, shape (59412,), int64
         Grayordinate of each cortical vertex, left then right, in the canonical order.
     dtype, offset, slope, intercept
@@ -44,6 +46,7 @@ class Series:
 
     path: Path
     volumes: int
+    step: float
     columns: np.ndarray
     dtype: np.dtype
     offset: int
@@ -69,7 +72,7 @@ def open_series(path: Path) -> Series:
         xml = [extension.content for extension in header.extensions if extension.get_code() == _CIFTI_EXTENSION]
         if len(xml) != 1:
             raise MindvizError("expected a CIFTI dense time series, found a NIfTI file without CIFTI's header")
-        volumes, columns = _axes(xml[0])
+        volumes, step, columns = _axes(xml[0])
     except MindvizError as error:
         raise MindvizError(f"{path}: {error}") from error
     except _UNREADABLE as error:
@@ -77,10 +80,10 @@ def open_series(path: Path) -> Series:
         raise MindvizError(
             f"{path}: expected a CIFTI dense time series, found what does not read ({reason})"
         ) from error
-    return _located(path, header, volumes, columns)
+    return _located(path, header, volumes, step, columns)
 
 
-def _located(path: Path, header: nib.Nifti2Header, volumes: int, columns: np.ndarray) -> Series:
+def _located(path: Path, header: nib.Nifti2Header, volumes: int, step: float, columns: np.ndarray) -> Series:
     shape = header.get_data_shape()
     if shape[-2:] != (volumes, NUM_GRAYORDINATES):
         raise MindvizError(
@@ -91,21 +94,26 @@ def _located(path: Path, header: nib.Nifti2Header, volumes: int, columns: np.nda
     if found < expected:
         raise MindvizError(f"{path}: expected {expected} bytes, found {found}: the file is truncated")
     slope, intercept = header.get_slope_inter()
-    return Series(path, volumes, columns, dtype, offset, slope or 1.0, intercept or 0.0)
+    return Series(path, volumes, step, columns, dtype, offset, slope or 1.0, intercept or 0.0)
 
 
 @lru_cache(maxsize=16)
-def _axes(xml: bytes) -> tuple[int, np.ndarray]:
-    """Number of volumes and cortical columns, from CIFTI's XML; cached, as it takes a second and most runs share it."""
+def _axes(xml: bytes) -> tuple[int, float, np.ndarray]:
+    """Number of volumes, seconds between two and cortical columns, from CIFTI's XML; cached, as it takes a second and
+    most runs share it.
+    """
     header = parse_cifti2.Cifti2Extension.from_bytes(xml).get_object()
     rows, models = header.get_axis(0), header.get_axis(1)
+    if not isinstance(rows, nib.cifti2.SeriesAxis) or rows.unit != "SECOND":
+        found = f"a series in {rows.unit}" if isinstance(rows, nib.cifti2.SeriesAxis) else type(rows).__name__
+        raise MindvizError(f"expected a series in seconds along the first axis, found {found}")
     if not isinstance(models, nib.cifti2.BrainModelAxis):
         raise MindvizError(f"expected brain models along the second axis, found {type(models).__name__}")
     if len(models) != NUM_GRAYORDINATES:
         raise MindvizError(f"expected {NUM_GRAYORDINATES} grayordinates, found {len(models)}")
     columns = _cortex_columns(models)
     columns.flags.writeable = False
-    return len(rows), columns
+    return len(rows), float(rows.step), columns
 
 
 def _cortex_columns(axis: nib.cifti2.BrainModelAxis) -> np.ndarray:

@@ -80,6 +80,12 @@ class DatasetInfo:
             raise MindvizError(f"{path}: expected a window with whole numbers size and lag, found {window!r}")
         if not (content["tr"] > 0 and content["fps"] > 0):
             raise MindvizError(f"{path}: expected a positive tr and fps, found {content['tr']} and {content['fps']}")
+        frames = content["tr"] * content["fps"]
+        if round(frames) < 1 or abs(frames - round(frames)) > 1e-3:
+            raise MindvizError(
+                f"{path}: expected a whole number of frames in a tr, found {frames:g} (tr {content['tr']}, "
+                f"fps {content['fps']})"
+            )
         subjects = {name: _splits(path, name, runs) for name, runs in content["subjects"].items()}
         values = {key: content[key] for key in kinds}
         return cls(**values, window=WindowSpec(**window), subjects=subjects, stimuli=content["stimuli"])

@@ -52,15 +52,19 @@ def count_volumes(paths: Sequence[Path]) -> dict[Path, int]:
             counts[path] = cifti.open_series(path).volumes
             continue
         images = volumes.open_images(path)
-        if not images.shares_grid(first):
-            found = f"{_grid(images)}, not {_grid(first)}"
-            raise MindvizError(f"{path}: expected the voxels of {paths[0].name} (shape and affine), found {found}")
+        images.check_grid(first)
         counts[path] = images.volumes
     return counts
 
 
-def _grid(images: volumes.Images) -> str:
-    return f"{images.shape} with {np.round(images.affine[:3], 4).tolist()}"
+def check_step(path: Path, tr: float) -> None:
+    """Refuse a run whose file says that its volumes come at another distance than `tr` seconds.
+
+    0 and 1 are what programs write that were not told; without a unit, milliseconds may be meant. Both pass.
+    """
+    step = volumes.open_images(path).step if is_volume(path) else cifti.open_series(path).step
+    if not any(abs(step - allowed) <= 1e-3 * max(allowed, 1) for allowed in (0, 1, tr, 1000 * tr)):
+        raise MindvizError(f"{path}: expected a volume every {tr:g} s, found {step:g} s in its header")
 
 
 def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +100,7 @@ def chosen_volume(runs: Sequence[Mapping[str, np.ndarray]], vertices: np.ndarray
     names = ("voxels", "shape", "affine")
     held = [{name: run[name] for name in names} if "voxels" in run else {} for run in runs]
     same = all(bool(one) == bool(held[0]) for one in held)
-    if not same or any(not np.allclose(one[name], held[0][name], atol=1e-4) for one in held for name in one):
+    if not same or any(not np.allclose(one[name], held[0][name], rtol=0, atol=0.01) for one in held for name in one):
         raise MindvizError("the runs of a subject need the same voxels (shape and affine of the images), found others")
     if not held or not held[0]:
         return {}

@@ -18,6 +18,7 @@ from mindviz.types import MindvizError
 
 ENDINGS = (".nii.gz", ".nii")
 _ROUNDING = 1e-3  # voxels by which rounding may move a corner of an image: qforms are written as float32 quaternions
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -32,10 +33,14 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Images:
-    """Where the images of a run lie in its file; `value = slope * stored + intercept`."""
+    """Where the images of a run lie in its file; `value = slope * stored + intercept`.
+
+    `step` is the seconds from one to the next, as the file says.
+    """
 
     path: Path
     volumes: int
+    step: float
     shape: tuple[int, int, int]
     affine: np.ndarray
     dtype: np.dtype
@@ -55,6 +60,14 @@ class Images:
         moved = corners @ back[:3, :3].T + back[:3, 3] - corners
         return self.shape == other.shape and bool(np.abs(moved).max() <= _ROUNDING)
 
+    def check_grid(self, other: Images) -> None:
+        """Refuse, with `MindvizError`, images that do not share another's grid."""
+        if not self.shares_grid(other):
+            mine, theirs = (f"{one.shape} with {np.round(one.affine[:3], 4).tolist()}" for one in (self, other))
+            raise MindvizError(
+                f"{self.path}: expected the voxels of {other.path.name} (shape and affine), found {mine}, not {theirs}"
+            )
+
 
 @lru_cache(maxsize=4)
 def _geometry(shape: tuple[int, int, int], affine: bytes) -> tuple[np.ndarray, Volume]:
@@ -68,7 +81,8 @@ def open_images(path: Path) -> Images:
     ------
     MindvizError
         Missing, unreadable, not four-dimensional, of numbers that are not real, not declared to be in MNI152 space
-        (code 4 of the sform, or of the qform where there is no sform), truncated where it is not packed.
+        (code 4 of the sform, or of the qform where there is no sform), not measured in mm, truncated where it is not
+        packed.
     """
     path = Path(path)
     if not path.is_file():
@@ -106,7 +120,11 @@ def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
         )
     x, y, z, volumes = (int(n) for n in image.shape)
     affine, scale = np.asarray(image.affine, dtype=np.float64), (float(stored.slope), float(stored.inter))
-    return Images(path, volumes, (x, y, z), affine, stored.dtype, int(stored.offset), *scale)
+    space, time = header.get_xyzt_units()
+    if space not in ("mm", "unknown"):
+        raise MindvizError(f"expected images measured in mm, found {space} (xyzt_units)")
+    step = float(header["pixdim"][4]) * _SECONDS.get(time, 1.0)
+    return Images(path, volumes, step, (x, y, z), affine, stored.dtype, int(stored.offset), *scale)
 
 
 def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +135,7 @@ def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.nd
     """
     images = open_images(path)
     geometry = images if like is None else open_images(like)
-    if not images.shares_grid(geometry):
-        raise MindvizError(f"{path}: expected the voxels of {geometry.path.name} (shape and affine), found others")
+    images.check_grid(geometry)
     vertices, volume = geometry.geometry
     places = np.ravel_multi_index(tuple(volume.voxels.T), images.shape, order="F")
     cortex = meshes.num_vertices(MESH)

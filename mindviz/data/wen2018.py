@@ -100,7 +100,7 @@ def find_runs(raw: Path, subject: str) -> tuple[str, ...]:
 
 def check_repeats(paths: Sequence[Path]) -> None:
     """Check the headers of all repeats of a run: files there and whole, 91,282 grayordinates or voxels of one image in
-    MNI152 space, one number of volumes.
+    MNI152 space, one number of volumes, one every 2 s.
 
     Raises
     ------
@@ -109,6 +109,7 @@ def check_repeats(paths: Sequence[Path]) -> None:
     """
     counts = raw_runs.count_volumes(paths)
     for path, count in counts.items():
+        raw_runs.check_step(path, TR)
         if count not in cleaning.FIRST_VOLUMES:
             raise MindvizError(f"{path}: expected 245 or 246 volumes, found {count}")
         if count != counts[paths[0]]:
@@ -123,10 +124,17 @@ def read_repeat(path: Path, allow_constant: bool = False, like: Path | None = No
     Raises
     ------
     MindvizError
-        NaN or infinite values, or (unless allowed, then they become 0) vertices that never change.
+        NaN or infinite values, or (unless allowed, then they become 0) vertices that never change or are all NaN.
     """
     bold, read = raw_runs.read_cortex(path, like)
     bold = np.ascontiguousarray(bold[:, cleaning.kept_volumes(bold.shape[1])])
+    empty = np.isnan(bold).all(axis=1)  # what some programs write outside of the brain
+    if not allow_constant and empty.any():
+        raise MindvizError(
+            f"{path}: expected finite values, found nothing but NaN in {empty.sum()} of {len(bold)} vertices "
+            "(--allow-constant leaves them out)"
+        )
+    bold[empty] = 0
     bad = ~np.isfinite(bold.sum(axis=1, dtype=np.float64))
     if bad.any():
         raise MindvizError(
@@ -349,7 +357,7 @@ def prepare(
     for paths in files.values():
         check_repeats(paths)
     for subject in subjects:
-        raw_runs.count_volumes([paths[0] for (whose, _), paths in files.items() if whose == subject])
+        raw_runs.count_volumes([path for (whose, _), paths in files.items() if whose == subject for path in paths])
     for film in films:
         if not (raw / "stimuli" / f"{film}.mp4").is_file():
             raise MindvizError(f"{raw / 'stimuli' / f'{film}.mp4'}: expected the film of {film}, found no such file")

@@ -16,12 +16,10 @@ from mindviz.checkpoint_folder import read_clip
 from mindviz.data import Dataset
 from mindviz.decoder import Decoder
 from mindviz.encoder.clip import ClipModel
+from mindviz.metrics.inference import BLOCK, blocks
 from mindviz.metrics.rows import Trial
 from mindviz.simulate.films import PAIRS_HELD_OUT
 from mindviz.types import MindvizError, SamplingSettings
-
-BLOCK = 15
-"""Clips in a block that stands for a shot where no shots are known: 30 seconds at a TR of 2."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def true_clips(dataset: Dataset, run: str, count: int) -> Trial:
     shots = dataset.shots(run)
     if not shots:
         none = np.zeros(count, bool)
-        return Trial(clips, np.arange(count) // BLOCK, none, none, {})
+        return Trial(clips, blocks(count), none, none, {})
     index, straddles = clip_shots(shots, count, clips.shape[1])
     held = [dataset.simulated and (s.get("object"), s.get("setting")) in PAIRS_HELD_OUT for s in shots]
     return Trial(clips, index, straddles, np.array(held)[index], {})

@@ -58,7 +58,7 @@ def parcel_summary(
     vertices : ndarray, shape (V,)
         The cortical index of each voxel.
     shots : ndarray, shape (N,)
-        The shot of each clip; whole shots are drawn with replacement.
+        The shot of each clip; whole shots are drawn with replacement. Of one shot alone there are no intervals: NaN.
 
     Raises
     ------
@@ -74,7 +74,8 @@ def parcel_summary(
     counts, sums = counts[held], sums[:, held]
     if not (sums.sum(axis=1) > 0).all():
         raise MindvizError("expected maps with some value in a parcel, found one of zeros only")
-    draws = shot_means(sums, shots, num, seed)  # (num, G)
+    lone = len(np.unique(shots)) < 2
+    draws = np.full((1, held.size), np.nan) if lone else shot_means(sums, shots, num, seed)  # (num, G)
     average, bounds = sums.mean(axis=0), [(1 - level) / 2, (1 + level) / 2]
 
     def interval(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,14 @@ import numpy as np
 
 from mindviz.types import MindvizError
 
+BLOCK = 15
+"""Clips in a block that stands for a shot where no shots are known: 30 seconds at a TR of 2."""
+
+
+def blocks(count: int) -> np.ndarray:
+    """The block (count,) of each clip, in place of its shot where none is known."""
+    return np.arange(count) // BLOCK
+
 
 @dataclass(frozen=True)
 class Permutation:

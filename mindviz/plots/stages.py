@@ -66,7 +66,7 @@ def plot_stages(
         len(rows), columns, left=0.6 / width, right=0.99, top=1 - 0.65 / height, bottom=(1.35 + below) / height,
         hspace=0.22, wspace=0.16,
     )  # fmt: skip
-    most = 1.08 * max(float(p.interval.max()) for p in panels)
+    most = 1.08 * max(float(np.nanmax([p.interval.max(), p.enrichment.max()])) for p in panels)
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
             _draw_panel(figure, grid[i, j], panel, scale, most, labelled=j == 0)

@@ -234,7 +234,7 @@ def test_other_settings_and_unknown_names_are_refused(out: Path, home: Path) -> 
         ablate.ablate(_bench(home, out, 2.0), ["ridge"])
     changed = _bench(home, out)
     changed.demo.stages = replace(STAGES, contrast=ContrastConfig(drop=0.5))
-    with pytest.raises(MindvizError, match=r"text_only.variant\.json: expected contrast = .*0\.5"):
+    with pytest.raises(MindvizError, match=r"full.variant\.json: expected contrast = .*0\.5"):
         ablate.ablate(changed, ["text only"])
     with pytest.raises(MindvizError, match="found window 9"):
         ablate.ablate(_bench(home, out), ["window 9"])

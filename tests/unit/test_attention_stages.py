@@ -90,6 +90,23 @@ def test_clips_belong_to_the_shot_of_their_middle_frame(home: Path) -> None:
     np.testing.assert_array_equal(attention_stages.shots_of(dataset, "test1", 12), np.repeat(np.arange(6), 2) + 1)
 
 
+def test_where_no_shots_are_known_neighbours_stand_together(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset.open(home)
+    assert attention_stages.intervals_of(dataset, "test1", 12) == "95 %, bootstrap over shots"
+    monkeypatch.setattr(dataset, "shots", lambda run: [])
+    np.testing.assert_array_equal(attention_stages.shots_of(dataset, "test1", 31), np.arange(31) // 15)
+    assert "over blocks of 15 clips" in attention_stages.intervals_of(dataset, "test1", 16)
+    decoder = Decoder.load(home / "checkpoint")
+    found = attention_stages.stage_maps(decoder, dataset, "1", "test1")
+    assert all(np.isnan(one.networks.share_interval).all() for one in found), "12 clips are one block"
+    assert all(np.isfinite(one.networks.share).all() for one in found)
+    out = home.parent / "blocks"
+    attention_stages.write_stages(found, decoder, dataset, "1", "test1", out)
+    assert json.loads((out / "attention_stages.json").read_text())["intervals"].startswith("no intervals")
+    with (out / "attention_stages.csv").open() as file:
+        assert {(r["share_low"], r["simulated"]) for r in csv.DictReader(file)} == {("", "yes")}
+
+
 def test_a_folder_with_something_in_it_and_an_unknown_parcellation_are_refused(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

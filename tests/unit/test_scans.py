@@ -75,8 +75,13 @@ def test_a_run_that_does_not_fit_its_film_is_refused(folder: Path) -> None:
 
 def test_published_data_hold_the_test_run_and_no_training_run(folder: Path, tmp_path: Path) -> None:
     before = Dataset.open(folder)
+    count = before.run("1", "test1").bold.shape[1]
+    voxels = np.stack(np.unravel_index(np.arange(count), (91, 109, 91)), 1).astype(np.int32)
+    image = {"voxels": voxels, "shape": np.array([91, 109, 91], np.int32), "affine": np.eye(4)}
+    save_arrays(folder / "subject1" / "volume.safetensors", image)
     published = Dataset.open(publish_data(before, tmp_path / "published"))
     assert published.runs("1", "train") == () and published.runs("1", "test") == ("test1",)
+    assert np.array_equal(published.volume("1").voxels, voxels), "where scans of images lie goes with them"
     assert np.array_equal(published.run("2", "test1").bold, before.run("2", "test1").bold)
     assert published.captions("test1", 3) == before.captions("test1", 3)
     assert not list((tmp_path / "published").rglob("seg1*"))

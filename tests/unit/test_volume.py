@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -121,10 +122,17 @@ def test_what_does_not_fit_its_voxels_is_a_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_scale_is_on_disk_for_programs_that_take_it_as_it_is(tmp_path: Path) -> None:
+    volume = cortex_in(SHAPE, AFFINE)[1]
+    header = gzip.decompress(write_nifti(np.ones(len(volume.voxels)), volume, tmp_path / "map.nii.gz").read_bytes())
+    assert struct.unpack("<ff", header[112:120]) == (1.0, 0.0), "scl_slope and scl_inter"
+
+
 # ---------------------------------------------------------------------- raw images
 def write_run(
-    path: Path, number: int, repeat: int, affine: np.ndarray = AFFINE, code: int = 4, volumes: int = 245
-) -> Path:
+    path: Path, number: int, repeat: int, affine: np.ndarray = AFFINE, code: int = 4, volumes: int = 245,
+    units: tuple[str, str] = ("unknown", "unknown"), step: float = 2.0,
+) -> Path:  # fmt: skip
     """A run of images of int16 with a scale: some voxels of the cortex have a course of the run's own."""
     volume = cortex_in(SHAPE, AFFINE)[1]
     rng = np.random.default_rng([number, repeat])
@@ -136,6 +144,8 @@ def write_run(
     image.header.set_slope_inter(0.5, 10)
     image.set_sform(affine, code)
     image.set_qform(affine, code)
+    image.header.set_xyzt_units(*units)
+    image.header["pixdim"][4] = step
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, path)
     return path
@@ -201,6 +211,11 @@ def spoilt(raw: Path, tmp_path: Path) -> Path:
             lambda p: write_run(p, 0, 2, affine=AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, 3]),
             "expected the voxels of seg1_1",
         ),
+        (lambda p: write_run(p, 0, 2, units=("mm", "sec"), step=1.5), "expected a volume every 2 s, found 1.5 s"),
+        (
+            lambda p: write_run(p, 0, 2, units=("micron", "sec")),
+            "seg1_2_.*: expected images measured in mm, found micro",
+        ),
         (lambda p: write_run(p, 0, 2, volumes=200), "expected 245 or 246 volumes, found 200"),
         (lambda p: p.write_bytes(b"nothing"), "expected a NIfTI image, found what does not read"),
         (
@@ -252,8 +267,41 @@ def test_affines_that_differ_by_rounding_are_one_grid(raw: Path, tmp_path: Path)
         np.testing.assert_array_equal(dataset.run("1", run).bold, straight.run("1", run).bold)
     np.testing.assert_array_equal(dataset.volume("1").voxels, straight.volume("1").voxels)
     elsewhere = write_run(tmp_path / "elsewhere.nii", 0, 1, AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, 3])
-    with pytest.raises(MindvizError, match=r"seg2_1_mni.nii: expected the voxels of elsewhere.nii .* found others"):
+    with pytest.raises(MindvizError, match=r"seg2_1_mni.nii: expected the voxels of elsewhere.nii .*, found .*, not "):
         volumes.read_cortex(place(home, "seg2", 1, ".nii"), elsewhere)
+
+
+def test_grids_that_creep_from_run_to_run_are_refused_before_anything_is_read(raw, tmp_path, monkeypatch) -> None:
+    home = spoilt(raw, tmp_path)
+    for repeat, off in ((1, 8e-3), (2, 16e-3)):  # each within rounding of the one before, the last not of the first
+        moved = AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, off]
+        write_run(place(home, "seg2", repeat, ".nii"), 1, repeat, affine=moved)
+    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    with pytest.raises(MindvizError, match=r"seg2_2_mni.nii: expected the voxels of seg1_1.*90.016.*90.0\]"):
+        prepare(home, tmp_path / "data", options=OPTIONS)
+
+
+def test_milliseconds_and_a_step_that_was_not_told_pass(raw: Path, tmp_path: Path) -> None:
+    for step, units in ((2000, ("mm", "msec")), (2000, ("mm", "unknown")), (1, ("mm", "sec")), (0, ("mm", "sec"))):
+        path = write_run(tmp_path / "run.nii", 0, 1, volumes=5, units=units, step=step)
+        raw_runs.check_step(path, 2.0)
+
+
+def test_voxels_of_nan_alone_are_left_out_where_allowed(raw: Path, tmp_path: Path) -> None:
+    path, voxels = tmp_path / "run.nii", cortex_in(SHAPE, AFFINE)[1].voxels
+    bold = nib.load(place(raw, "seg1", 1)).get_fdata(dtype=np.float32)
+    image = nib.Nifti1Image(bold, AFFINE)
+    image.set_sform(AFFINE, 4)
+    bold[tuple(voxels[:5].T)] = np.nan
+    nib.save(image, path)
+    with pytest.raises(MindvizError, match=r"found nothing but NaN in 5 of 59412 vertices \(--allow-constant"):
+        wen2018.read_repeat(path)
+    cleaned = wen2018.read_repeat(path, allow_constant=True)
+    assert not cleaned[cortex_in(SHAPE, AFFINE)[0][:5]].any() and np.isfinite(cleaned).all()
+    bold[(*voxels[5], 7)] = np.nan
+    nib.save(image, path)
+    with pytest.raises(MindvizError, match=r"found NaN or infinity in 1 of 59412"):
+        wen2018.read_repeat(path, allow_constant=True)
 
 
 def test_a_truncated_image_is_named_packed_or_not(raw: Path, tmp_path: Path) -> None:

@@ -171,6 +171,20 @@ def test_constant_vertices_are_refused_unless_allowed(raw):
     assert np.array_equal(np.flatnonzero(cleaned.any(1)), np.sort([*PLANTED, *NOISY]))
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (nib.cifti2.ScalarAxis([str(i) for i in range(245)]), "expected a series in seconds .*, found ScalarAxis"),
+        (nib.cifti2.SeriesAxis(0, 2, 245, "HERTZ"), "expected a series in seconds .*, found a series in HERTZ"),
+    ],
+)
+def test_what_is_no_series_in_time_is_refused(tmp_path, rows, told):
+    header = nib.cifti2.Cifti2Header.from_axes((rows, simulated.brain_models()[:300]))
+    nib.save(nib.Cifti2Image(np.zeros((245, 300), np.float32), header), tmp_path / "x.dtseries.nii")
+    with pytest.raises(MindvizError, match=told):
+        cifti.open_series(tmp_path / "x.dtseries.nii")
+
+
 def test_another_number_of_grayordinates_is_refused(tmp_path):
     models = simulated.brain_models()[:300]
     series = nib.cifti2.SeriesAxis(0, 2, 245)
