@@ -36,7 +36,10 @@ def cosine_similarity(predicted: np.ndarray, candidates: np.ndarray) -> np.ndarr
         raise MindvizError(
             f"embeddings (N, D) and (M, D) of one width are expected, found {predicted.shape} and {candidates.shape}"
         )
-    return _unit(predicted) @ _unit(candidates).T
+    different, which = np.unique(candidates, axis=0, return_inverse=True)
+    # Once for each: what sums of products are rounded to depends on the column, and equal candidates have to tie.
+    similarity: np.ndarray = (_unit(predicted) @ _unit(different).T)[:, which]
+    return similarity
 
 
 def identify(similarity: np.ndarray, shots: np.ndarray) -> Identification:

@@ -117,6 +117,16 @@ def test_identification_of_random_embeddings_is_at_chance():
     assert np.mean([r.pairwise for r in results]) == pytest.approx(0.5, abs=0.02)
 
 
+def test_equal_candidates_are_equally_similar_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    captions, which = rng.standard_normal((61, 1024)), rng.integers(61, size=238)
+    found = cosine_similarity(rng.standard_normal((238, 1024)), captions[which])
+    for caption in range(61):
+        assert (found[:, which == caption] == found[:, which == caption][:, :1]).all()
+    one = identify(found, np.arange(238)).right_clip
+    assert set(np.round(one[one > 0] * np.bincount(which)[which][one > 0], 9)) <= {1.0}, "a share for each that ties"
+
+
 def test_cosine_similarity():
     assert cosine_similarity(np.array([[3.0, 4.0]]), np.array([[0.0, 2.0], [-1, 0]])) == pytest.approx(
         np.array([[0.8, -0.6]])
