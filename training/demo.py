@@ -311,7 +311,7 @@ class Demo:
             copy.deepcopy(self.cotrained[1]), self.many, self.foundation.scheduler,
             shared_noise=self.stages.shared_noise, heard=self.heard,
         )  # fmt: skip
-        train(task, self.stages.finish_loop, self.out / "finish")
+        self._train_on(task, self.stages.finish_loops, "finish")
         return task.module
 
     def _train_on(self, task: Task, loops: Sequence[LoopConfig], name: str) -> None:

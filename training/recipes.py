@@ -113,7 +113,7 @@ class StagesRecipe:
     """The paper's four stages.
 
     In `sketched_loop` the U-Net learns to paint over sketches of the clips that the subjects saw, in `painting_loops`
-    of many more; later loops of a stage go on from the first, each with a new warm-up. `finish_loop` comes after the
+    of many more; later loops of a stage go on from the first, each with a new warm-up. `finish_loops` come after the
     four stages (`training.finish`).
 
     `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
@@ -138,7 +138,7 @@ class StagesRecipe:
     sketched_loop: LoopConfig
     painting_loops: tuple[LoopConfig, ...]
     cotrain_loops: tuple[LoopConfig, ...]
-    finish_loop: LoopConfig
+    finish_loops: tuple[LoopConfig, ...]
     shared_noise: float = 0.0
     caption_rate: float = 0.0
     frame_positions: bool = False
@@ -225,7 +225,10 @@ DEMO_STAGES: StagesRecipe = StagesRecipe(
     sketched_loop=replace(_DEMO_COTRAIN, steps=1000, lr=4e-4),
     painting_loops=(replace(_DEMO_COTRAIN, steps=3000, lr=4e-4),),
     cotrain_loops=(replace(_DEMO_COTRAIN, steps=400, lr=1e-4),),
-    finish_loop=replace(_DEMO_COTRAIN, steps=1400, batch_size=48, lr=3e-4),
+    finish_loops=(
+        replace(_DEMO_COTRAIN, steps=1400, batch_size=48, lr=3e-4),
+        replace(_DEMO_COTRAIN, steps=2400, batch_size=48, lr=3e-4, seed=1),
+    ),
     shared_noise=0.5,
     caption_rate=0.5,
     frame_positions=True,

@@ -64,7 +64,7 @@ STAGES = StagesRecipe(
     sketched_loop=LOOP,
     painting_loops=(LOOP,),
     cotrain_loops=(LOOP,),
-    finish_loop=LOOP,
+    finish_loops=(LOOP,),
 )
 FOUNDATION = FoundationRecipe(
     codec=VAEConfig(block_out_channels=(48,), latent_channels=4, norm_num_groups=1, patch_size=4, scaling_factor=1.0),
