@@ -93,16 +93,22 @@ def replaceable(target: Path | str) -> Path:
     Raises
     ------
     MindvizError
-        For a file, a mount point, the current working directory or a folder that holds it.
+        For a file, a mount point, the current working directory or a folder that holds it, and for a place where
+        nothing can be written.
     """
     target = Path(target).resolve()
     found = ""
+    home = next((parent for parent in target.parents if parent.exists()), target)
     if target.exists() and not target.is_dir():
         found = "a file"
     elif os.path.ismount(target):
         found = "a mount point"
     elif target in (Path.cwd(), *Path.cwd().parents):
         found = "the current working directory, or a folder that holds it"
+    elif not home.is_dir():
+        found = f"{home}, which is a file"
+    elif not os.access(home, os.W_OK | os.X_OK):
+        found = f"{home}, where this user cannot write"
     if found:
         raise MindvizError(f"{target}: expected a folder that can be made or replaced, found {found}")
     return target

@@ -72,10 +72,16 @@ def parser() -> argparse.ArgumentParser:
 def _where_options(command: argparse.ArgumentParser) -> None:
     """The options of every command that reads a dataset's scans with a checkpoint."""
     command.add_argument("--subject", required=True, help="as named in the dataset: 1")
-    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
+    command.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="a new or empty folder, or one with an earlier result of this command alone, which is replaced",
+    )
     command.add_argument("--data", type=Path, default=DEMO, help="a prepared dataset (default: the demo)")
     command.add_argument("--checkpoint", type=Path, help="default: checkpoint/ inside the dataset's folder")
-    command.add_argument("--device", default="cpu")
+    command.add_argument("--device", default="cpu", help="as torch calls it: cpu (default), cuda, cuda:1, mps")
 
 
 def _sampling_options(command: argparse.ArgumentParser) -> None:
@@ -99,7 +105,10 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
     _where_options(command)
     _sampling_options(command)
     command.add_argument(
-        "--layer", type=int, default=-1, help="layer of the attention map, from 0 (default: their mean)"
+        "--layer",
+        type=int,
+        default=-1,
+        help="of the attention map; 0 is layer 1 of page and files, the read-out comes last (default: their mean)",
     )
     command.add_argument("--head", type=int, default=-1, help="head of the attention map, from 0 (default: their mean)")
     command.set_defaults(run_command=decode)
@@ -117,7 +126,12 @@ def _map_options(command: argparse.ArgumentParser) -> None:
         "or pattern",
     )
     command.add_argument("--control", default="", help="untrained, shuffled or uniform, whose map is taken off")
-    command.add_argument("--layer", type=int, default=-1, help="of received, from 0 (default: their mean)")
+    command.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        help="of received; 0 is layer 1 of page and files, the read-out comes last (default: their mean)",
+    )
     command.add_argument("--head", type=int, default=-1, help="of received, from 0 (default: their mean)")
     command.add_argument(
         "--position", type=int, default=-1, help="one scan of the window, from 0 (default: all of them)"
@@ -247,8 +261,14 @@ def _parcellation(paths: Sequence[str]) -> Parcellation:
     from mindviz.brain import load_parcellation
     from mindviz.lesion import GROUPINGS
 
-    if len(paths) == 1 and not Path(paths[0]).exists():
-        raise MindvizError(f"--by: expected one of {', '.join(GROUPINGS)} or a parcellation's file, found {paths[0]}")
+    known = f"one of {', '.join(GROUPINGS)} or the files of one parcellation"
+    if any(path in GROUPINGS for path in paths):
+        raise MindvizError(f"--by: expected {known}, found {' '.join(paths)}")
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise MindvizError(
+                f"--by: expected {known}, found {path}, which is {'a folder' if path.exists() else 'not there'}"
+            )
     return load_parcellation(*paths)
 
 
@@ -311,8 +331,9 @@ def evaluate(options: argparse.Namespace) -> int:
     try:
         found = report.evaluate(given_options(options))
     except KeyboardInterrupt:
+        held = any(options.out.glob("*.safetensors"))
         kept = f"stopped; the same command goes on from the clips that {options.out} holds"
-        raise KeyboardInterrupt(kept) from None
+        raise KeyboardInterrupt(kept if held else "") from None
     print(report.headline(found))
     print(options.out / "report.html")
     return 0

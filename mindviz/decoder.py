@@ -74,6 +74,15 @@ from mindviz.types import (
 )
 
 
+def check_device(device: str | torch.device) -> None:
+    """Refuse, with `MindvizError`, a device that torch does not know or that this machine has not."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # what builds of torch without CUDA raise
+        reason = str(error).splitlines()[0]
+        raise MindvizError(f"expected a device of this machine (cpu, cuda, mps), found {device}: {reason}") from error
+
+
 class Decoder:
     """A checkpoint folder, ready to decode. Make one with `Decoder.load`; encoders are read when first used."""
 
@@ -257,9 +266,10 @@ class Decoder:
         Raises
         ------
         MindvizError
-            Naming the file, what was expected and what was found.
+            Naming the file, what was expected and what was found; for a device that this machine has not.
         """
         folder = require_folder(folder, "a checkpoint folder")
+        check_device(device)
         info = read_info(folder)
         for subject in info.subjects or (SINGLE,):
             require_subject(folder, subject)

@@ -41,6 +41,14 @@ def fisher_z(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.arctanh(np.clip(correlation, -0.9999, 0.9999)).astype(np.float32)
 
 
+def check_segments(count: int, whose: str = "") -> None:
+    """Refuse fewer training segments than a test over them needs."""
+    if count < 2:
+        raise MindvizError(
+            f"{whose}selecting vertices needs at least 2 training segments with two repeats, found {count}"
+        )
+
+
 def select_reliable(fisher: np.ndarray, alpha: float = 0.01, fraction: float = 0.5) -> Selection:
     """Keep the most reliable `fraction` of the significant vertices.
 
@@ -59,15 +67,17 @@ def select_reliable(fisher: np.ndarray, alpha: float = 0.01, fraction: float = 0
         With fewer than 2 segments, or when no vertex is significant.
     """
     segments, cortex = fisher.shape
-    if segments < 2:
-        raise MindvizError(f"selecting vertices needs at least 2 training segments with two repeats, found {segments}")
+    check_segments(segments)
     spread = fisher.std(axis=0, ddof=1)
     t = np.divide(fisher.mean(axis=0) * np.sqrt(segments), spread, out=np.zeros(cortex, np.float64), where=spread > 0)
     significant = stats.t.sf(t, segments - 1) * cortex < alpha
     if not significant.any():
+        needed = stats.t.isf(alpha / cortex, segments - 1)
+        alike = "; all of them correlate alike: is one file there twice?" if not spread.any() else ""
         raise MindvizError(
             f"no vertex repeats itself: expected some of {cortex} vertices with p < {alpha} (Bonferroni) over "
-            f"{segments} training segments, found a largest t of {t.max():.2f}"
+            f"{segments} training segments, a t above {needed:.4g} (less with more segments), found a largest t of "
+            f"{t.max():.4g}{alike}"
         )
     keep = max(1, round(fraction * significant.sum()))
     vertices = np.sort(np.argsort(np.where(significant, -t, np.inf), kind="stable")[:keep])

@@ -80,9 +80,9 @@ def _natural(name: str) -> tuple[str, int]:
 
 def find_subjects(raw: Path) -> tuple[str, ...]:
     """Subjects of a raw folder, in natural order."""
-    folders = [p.name.removeprefix("subject") for p in Path(raw).glob("subject*") if (p / "fmri").is_dir()]
+    folders = [p.name.removeprefix("subject") for p in raw.glob("subject*") if (p / "fmri").is_dir()]
     if not folders:
-        raise MindvizError(f"{raw}: expected folders like subject1/fmri, found none")
+        raise MindvizError(f"{raw}: expected folders like subject1/fmri, found {'a file' if raw.is_file() else 'none'}")
     return tuple(sorted(folders, key=_natural))
 
 
@@ -357,6 +357,7 @@ def prepare(
     for paths in files.values():
         check_repeats(paths)
     for subject in subjects:
+        selection.check_segments(sum(r.startswith("seg") for r in runs_of[subject]), f"subject {subject}: ")
         raw_runs.count_volumes([path for (whose, _), paths in files.items() if whose == subject for path in paths])
     for film in films:
         if not (raw / "stimuli" / f"{film}.mp4").is_file():

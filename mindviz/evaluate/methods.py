@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mindviz.checkpoint import load_arrays, read_json, save_arrays, write_json
 from mindviz.data import Dataset
 from mindviz.evaluate.catalogue import Method
-from mindviz.evaluate.scene import Scene
+from mindviz.evaluate.scene import Scene, check_target
 from mindviz.evaluate.tokens import as_words, training_caption_tokens, true_caption_tokens
 from mindviz.metrics import grey_clip, mean_clip, shuffled_by_shot
 from mindviz.metrics.rows import DECODED, centred_similarity
@@ -24,6 +24,7 @@ from mindviz.types import MindvizError, Window
 
 SEED = 0
 NO_TRAINING = "needs the training films (--training-data)"
+_OF_TRAINING = ("mean", "random", "nearest")
 NO_CLIP = "needs captions of the clips and a CLIP in the checkpoint"
 
 
@@ -49,7 +50,17 @@ def show(
     """Make the clips of `methods`; interrupted, the same call goes on where it stopped.
 
     `predicted` gives, by slug, the tokens (N, S, D) of methods that are not in `METHODS`, or why there are none.
+
+    Raises
+    ------
+    MindvizError
+        Before anything is decoded, for a method that was asked for by its name and lacks the training films, or an
+        `out` with somebody's files in it.
     """
+    check_target(scene.options.out)
+    asked = [m.slug for m in methods if m.slug in scene.options.methods and m.slug in _OF_TRAINING]
+    if asked and scene.training is None:
+        raise MindvizError(f"--methods {' '.join(asked)}: {NO_TRAINING}, found none")
     decoded, tokens = decode_windows(scene)
     shown = Shown({DECODED: decoded}, tokens, {})
     for method in methods:

@@ -80,14 +80,17 @@ def write(report: Report, out: Path) -> dict[str, Any]:
 
 
 def headline(report: Mapping[str, Any], metrics: Sequence[str] = ()) -> str:
-    """What the decoded clips score on all windows, a line for each of `metrics` (all that have a p where empty)."""
+    """What the decoded clips score on all windows, a line for each of `metrics` (all that have a p where empty); then
+    what was left out, and why.
+    """
     scores = [r["score"] for r in report["rows"] if (r["method"], r["subset"]) == (DECODED, "all")]
     kept = [s for s in scores if (s["metric"] in metrics if metrics else s["p"] is not None)]
-    return "\n".join(_line(s) for s in kept)
+    gone = [f"left out: {m['name']}, {m['missing']}" for m in report["methods"] if m["missing"]]
+    return "\n".join([*map(_line, kept), *gone])
 
 
 def _line(score: Mapping[str, Any]) -> str:
     chance = ", ".join(f"{level:.3f} {name}" for name, level in score["chance"].items()) or "-"
     tested = "" if score["p"] is None else f"; shuffled {score['shuffled']:.3f}, p {score['p']:.2g}"
     interval = f"({score['low']:.3f} to {score['high']:.3f})"
-    return f"{score['metric']:26} {score['value']:.3f} {interval}; chance {chance}{tested}"
+    return f"{score['metric']:26} {score['value']:.3f} {interval}; chance {chance}{tested}; judged by {score['judge']}"

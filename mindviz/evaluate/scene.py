@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from mindviz import __version__
-from mindviz.checkpoint import fingerprint
+from mindviz.checkpoint import fingerprint, replaceable
 from mindviz.checkpoint_folder import read_clip
 from mindviz.data import Dataset
 from mindviz.decoder import Decoder
 from mindviz.encoder.clip import ClipModel
 from mindviz.metrics.inference import BLOCK, blocks
-from mindviz.metrics.rows import Trial
+from mindviz.metrics.rows import DECODED, Trial
 from mindviz.simulate.films import PAIRS_HELD_OUT
 from mindviz.types import MindvizError, SamplingSettings
 
@@ -107,8 +107,8 @@ def open_scene(options: Options) -> Scene:
     Raises
     ------
     MindvizError
-        A folder that does not read, a subject, test run or limit that does not exist, a checkpoint that does not fit a
-        dataset, training films of another size.
+        A folder that does not read, a subject, test run or limit that does not exist, clips of one shot alone, a
+        checkpoint that does not fit a dataset, training films of another size.
     """
     dataset = Dataset.open(options.data)
     decoder = Decoder.load(options.checkpoint)
@@ -124,6 +124,16 @@ def open_scene(options: Options) -> Scene:
     if decoded != true:
         raise MindvizError(f"expected decoded clips like the true ones (F, H, W, C) {true}, found {decoded}")
     return Scene(options, decoder, dataset, _training(options, dataset, run), run, settings, trial)
+
+
+def check_target(out: Path) -> None:
+    """Refuse a place for a report that is a file, or holds other files than an earlier part of one."""
+    out = replaceable(out)
+    held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if held and f"{DECODED}.json" not in held:
+        raise MindvizError(
+            f"{out}: expected a new or empty folder, or one with a report, found other files ({', '.join(held[:3])})"
+        )
 
 
 def _training(options: Options, dataset: Dataset, run: str) -> Dataset | None:

@@ -45,7 +45,9 @@ class Trial:
 
     def __post_init__(self) -> None:
         if len(np.unique(self.shots)) < 2:
-            raise MindvizError(f"a report needs clips of at least two shots, found {len(self.clips)} clips of one")
+            raise MindvizError(
+                f"a report needs clips of at least two shots, found {len(self.clips)} clips of one (--limit)"
+            )
 
     def subsets(self) -> dict[str, np.ndarray]:
         """Indices of the clips of each subset that has at least two shots; `all` first."""

@@ -214,7 +214,13 @@ def test_folders_that_cannot_be_replaced_are_refused_before_the_work(
     (tmp_path / "here").mkdir()
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path / "here")
-    for target, found in ((".", "the current"), ("..", "the current"), ("../file", "a file"), ("/", "a mount point")):
+    for target, found in (
+        (".", "the current"),
+        ("..", "the current"),
+        ("../file", "a file"),
+        ("/", "a mount point"),
+        ("../file/a", ".*file, which is a file"),
+    ):
         with pytest.raises(MindvizError, match=f"can be made or replaced, found {found}"), ck.atomic_folder(target):
             pytest.fail("the work was begun")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "here"]

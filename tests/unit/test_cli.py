@@ -114,6 +114,25 @@ def test_the_current_folder_is_refused_before_decoding(tiny_dataset, tmp_path, c
     assert "the current working directory" in told and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta:x"])
+def test_a_device_that_this_machine_has_not(tiny_dataset, tiny_checkpoint, tmp_path, capsys, device):
+    told = refused(capsys, *decode(tiny_dataset, tmp_path / "out", "--device", device))
+    assert f"expected a device of this machine (cpu, cuda, mps), found {device}" in told
+
+
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [
+        (["nothere.dlabel.nii"], "found nothere.dlabel.nii, which is not there"),
+        (["."], "found ., which is a folder"),
+        (["yeo7", "yeo17"], "the files of one parcellation, found yeo7 yeo17"),
+    ],
+)
+def test_what_is_taken_out_has_to_be_there(tiny_dataset, tiny_checkpoint, tmp_path, capsys, by, told):
+    given = ["--data", tiny_dataset, "--subject", 1, "--scan", 0, "--out", tmp_path / "out"]
+    assert told in refused(capsys, "lesion", *given, "--by", *by)
+
+
 def test_verify_refuses_a_folder_without_a_checkpoint(tmp_path, capsys):
     assert str(tmp_path) in refused(capsys, "verify", tmp_path)
 

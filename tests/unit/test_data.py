@@ -90,8 +90,12 @@ def test_vertices_that_were_not_read_are_no_tests():
 
 
 def test_noise_alone_selects_nothing_and_says_so():
-    with pytest.raises(MindvizError, match=r"no vertex repeats itself.*18 training segments"):
-        select_reliable(np.random.default_rng(4).normal(0, 0.06, size=(18, 500)))
+    noise = np.random.default_rng(4).normal(0, 0.06, size=(18, 500))
+    needed = stats.t.isf(0.01 / 500, 17)
+    with pytest.raises(MindvizError, match=rf"no vertex repeats itself.*18 training segments, a t above {needed:.4g}"):
+        select_reliable(noise)
+    with pytest.raises(MindvizError, match="all of them correlate alike: is one file there twice"):
+        select_reliable(np.repeat(noise[:1], 2, axis=0))
 
 
 def test_one_segment_is_too_few():

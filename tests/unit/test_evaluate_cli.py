@@ -22,12 +22,14 @@ def arguments(dataset, out, *more):
 @pytest.mark.slow
 def test_a_report_without_judge_or_training_films(tiny_dataset, tiny_checkpoint, tmp_path, capsys, small_classifier):
     out = tmp_path / "out"
-    chosen = ("--limit=6", "--steps=1", "--methods", "grey", "mean", "vae", "noise", "caption")
+    chosen = ("--limit=6", "--steps=1", "--methods", "all")
     assert cli.main(arguments(tiny_dataset, out, *chosen)) == 0
     printed = capsys.readouterr().out
     assert "SSIM (uniform window)" in printed and str(out / "report.html") in printed
     report = json.loads((out / "report.json").read_text())
-    assert {r["method"] for r in report["rows"]} == {"decoded", "grey frame", "VAE alone", "noise scans"}
+    made = {r["method"] for r in report["rows"]}
+    assert {"decoded", "grey frame", "VAE alone", "noise scans", "untrained encoder"} <= made
+    assert "left out: mean training video, needs the training films" in printed and "judged by formula" in printed
     missing = {m["slug"]: m["missing"] for m in report["methods"]}
     assert "--training-data" in missing["mean"] and "CLIP" in missing["caption"] and missing["vae"] is None
     metrics = {r["score"]["metric"] for r in report["rows"]}
@@ -47,6 +49,8 @@ def test_a_report_without_judge_or_training_films(tiny_dataset, tiny_checkpoint,
         (["--methods", "magic"], "found magic"),
         (["--training-data", "nowhere"], "nowhere"),
         (["--limit=13"], "1 to 12"),
+        (["--limit=2"], "at least two shots, found 2 clips of one (--limit)"),
+        (["--methods", "grey", "random"], "--methods random: needs the training films (--training-data), found none"),
         (["--vit", "nowhere"], "nowhere"),
         (["--name-sketch"], "expected a namer"),
     ],
@@ -55,3 +59,29 @@ def test_what_does_not_fit_is_said_in_a_sentence(tiny_dataset, tiny_checkpoint, 
     assert cli.main(arguments(tiny_dataset, tmp_path / "out", *more)) == 2
     printed = capsys.readouterr()
     assert told in printed.err and printed.err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_somebodys_files_are_left_alone(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert cli.main(arguments(tiny_dataset, tmp_path / "out")) == 2
+    assert "or one with a report, found other files (notes.txt)" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["notes.txt"]
+    assert cli.main(arguments(tiny_dataset, tmp_path / "out" / "notes.txt" / "sub")) == 2
+    assert "notes.txt, which is a file" in capsys.readouterr().err
+
+
+def test_an_interruption_says_what_there_is_to_go_on_from(tiny_dataset, tiny_checkpoint, tmp_path, capsys, monkeypatch):
+    from mindviz.evaluate import report
+
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "evaluate", stopped)
+    out = tmp_path / "out"
+    assert cli.main(arguments(tiny_dataset, out)) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    out.mkdir()
+    (out / "decoded.safetensors").write_bytes(b"")
+    assert cli.main(arguments(tiny_dataset, out)) == 130
+    assert f"goes on from the clips that {out} holds" in capsys.readouterr().err

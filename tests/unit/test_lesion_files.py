@@ -129,7 +129,10 @@ def test_parcels_are_named_and_a_parcellation_may_be_one_s_own(home: Path, tmp_p
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("--by", "yeo9"), "one of yeo7, yeo17, hcp-mmp, patch or a parcellation's file, found yeo9"),
+        (
+            ("--by", "yeo9"),
+            "one of yeo7, yeo17, hcp-mmp, patch or the files of one parcellation, found yeo9, which is not there",
+        ),
         (("--by", "yeo7", "--parcels", "Visaul"), "a group of yeo7 that has voxels (Visual, …), found 'Visaul'"),
         (("--by", "patch", "--parcels", "patch 99"), "found 'patch 99'"),
         (("--by", "yeo7", "--top", "-1"), "expected 0 to 24 groups to decode, found -1"),
