@@ -57,13 +57,6 @@ def check_dataset_for_training(dataset: Dataset, subject: str) -> None:
         Naming the run and the two values that differ: the film's frame rate and the dataset's, captions and frames,
         volumes and clips of the film, or the voxels of two runs or repeats.
     """
-    info = dataset.info
-    frames = info.tr * info.fps
-    if abs(frames - round(frames)) > FPS_TOLERANCE or round(frames) < 1:
-        raise MindvizError(
-            f"{dataset.folder}: expected a whole number of frames in a scan, found {frames:g} "
-            f"(tr {info.tr:g} s x fps {info.fps:g})"
-        )
     first: ScanRun | None = None
     for split in ("train", "test"):
         for name in dataset.runs(subject, split):

@@ -83,8 +83,8 @@ class DatasetInfo:
         frames = content["tr"] * content["fps"]
         if round(frames) < 1 or abs(frames - round(frames)) > 1e-3:
             raise MindvizError(
-                f"{path}: expected a whole number of frames in a tr, found {frames:g} (tr {content['tr']}, "
-                f"fps {content['fps']})"
+                f"{path}: expected a whole number of frames in a scan, found {frames:g} (tr {content['tr']:g} s x fps "
+                f"{content['fps']:g})"
             )
         subjects = {name: _splits(path, name, runs) for name, runs in content["subjects"].items()}
         values = {key: content[key] for key in kinds}

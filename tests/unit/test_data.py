@@ -241,7 +241,7 @@ def test_a_truncated_run_is_refused(folder):
         ({"subjects": {"1": {"train": ["seg7"], "test": []}}}, "run seg7 of subject 1, found nothing"),
         ({"stimuli": {"test2": {}}}, "the film of test2, found nothing"),
         ({"tr": 0}, "positive tr"),
-        ({"tr": 1.5}, "expected a whole number of frames in a tr, found 4.5"),
+        ({"tr": 1.5}, "expected a whole number of frames in a scan, found 4.5"),
     ],
 )
 def test_a_bad_description_is_one_clear_sentence(folder, changes, message):
