@@ -192,7 +192,9 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
         "--name", help="of the dataset (default: Wen 2018, or as the raw folder's simulated.json says)"
     )
     command.add_argument(
-        "--allow-constant", action="store_true", help="leave out vertices that never change in a run; refused otherwise"
+        "--allow-constant",
+        action="store_true",
+        help="leave out vertices that never change in a run, or hold nothing but NaN; refused otherwise",
     )
     command.set_defaults(run_command=prepare)
 

@@ -35,34 +35,32 @@ def present(path: Path) -> Path:
     return there[0] if there else beside[0] if images else path
 
 
-def count_volumes(paths: Sequence[Path]) -> dict[Path, int]:
-    """How many volumes runs have, by the headers: repeats of one run, or runs of one subject.
+def count_volumes(paths: Sequence[Path], tr: float) -> dict[Path, int]:
+    """How many volumes runs have, one every `tr` seconds, by the headers: repeats of one run, or runs of one subject.
 
     Raises
     ------
     MindvizError
-        Naming the first file that does not read, is of another kind than the first, or has other voxels.
+        Naming the first file that does not read, is of another kind than the first, or has other voxels or another TR.
     """
     counts: dict[Path, int] = {}
     first = volumes.open_images(paths[0]) if paths and is_volume(paths[0]) else None
     for path in paths:
         if is_volume(path) != (first is not None):
             raise MindvizError(f"{path}: expected a run of the kind of {paths[0].name}, found another")
-        if first is None:
-            counts[path] = cifti.open_series(path).volumes
-            continue
-        images = volumes.open_images(path)
-        images.check_grid(first)
-        counts[path] = images.volumes
+        run = cifti.open_series(path) if first is None else volumes.open_images(path)
+        if isinstance(run, volumes.Images) and first is not None:
+            run.check_grid(first)
+        _check_step(path, run.step, tr)
+        counts[path] = run.volumes
     return counts
 
 
-def check_step(path: Path, tr: float) -> None:
+def _check_step(path: Path, step: float, tr: float) -> None:
     """Refuse a run whose file says that its volumes come at another distance than `tr` seconds.
 
     0 and 1 are what programs write that were not told; without a unit, milliseconds may be meant. Both pass.
     """
-    step = volumes.open_images(path).step if is_volume(path) else cifti.open_series(path).step
     if not any(abs(step - allowed) <= 1e-3 * max(allowed, 1) for allowed in (0, 1, tr, 1000 * tr)):
         raise MindvizError(f"{path}: expected a volume every {tr:g} s, found {step:g} s in its header")
 

@@ -107,9 +107,8 @@ def check_repeats(paths: Sequence[Path]) -> None:
     MindvizError
         Naming the first file at fault.
     """
-    counts = raw_runs.count_volumes(paths)
+    counts = raw_runs.count_volumes(paths, TR)
     for path, count in counts.items():
-        raw_runs.check_step(path, TR)
         if count not in cleaning.FIRST_VOLUMES:
             raise MindvizError(f"{path}: expected 245 or 246 volumes, found {count}")
         if count != counts[paths[0]]:
@@ -358,7 +357,7 @@ def prepare(
         check_repeats(paths)
     for subject in subjects:
         selection.check_segments(sum(r.startswith("seg") for r in runs_of[subject]), f"subject {subject}: ")
-        raw_runs.count_volumes([path for (whose, _), paths in files.items() if whose == subject for path in paths])
+        raw_runs.count_volumes([path for (whose, _), paths in files.items() if whose == subject for path in paths], TR)
     for film in films:
         if not (raw / "stimuli" / f"{film}.mp4").is_file():
             raise MindvizError(f"{raw / 'stimuli' / f'{film}.mp4'}: expected the film of {film}, found no such file")

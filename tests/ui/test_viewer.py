@@ -1,7 +1,6 @@
 """The cortex viewer in a real (software-rendered) Chromium: as an exported page and inside gradio."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -385,18 +384,3 @@ def test_inside_gradio_an_update_changes_the_colours_only(browser):
         page.close()
     finally:
         demo.close()
-
-
-def test_strongest_areas_of_an_image_weigh_its_voxels_not_the_vertices_in_them(page):
-    """V1's first voxel fills many vertices and is weak, its other ones fill one each: an area's mean is of voxels."""
-    areas = parcellations.load("hcp-mmp")
-    left = np.flatnonzero(areas.mask(["V1"]) & (np.arange(59412) < meshes.cortex_index("fsLR-32k")[0].size))
-    values, counted = np.full(59412, np.nan), np.zeros(59412)
-    values[left], values[left[:20]], counted[left[:20]], counted[left[-1]] = 1.0, 7.0, 1, 1
-    whole = from_cortex(values)
-    once = from_cortex(counted)
-    show(page, replace(whole, counted=np.concatenate([once.left, once.right]) == 1))
-    assert page.locator(".mv-summary").inner_text().startswith(f"Strongest areas (× uniform): V1 left {141 / 21:.3g}")
-    show(page, whole)
-    mean = values[left].mean()
-    assert page.locator(".mv-summary").inner_text().startswith(f"Strongest areas (× uniform): V1 left {mean:.3g}")

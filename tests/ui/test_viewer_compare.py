@@ -1,6 +1,7 @@
 """Two maps side by side, names of parcels, patches of the encoder, and what is told of a place, in an exported page."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,21 @@ def test_a_map_that_could_not_be_made_is_a_sentence_beside_the_other(page):
 
 
 # ------------------------------------------------------------------------------------- names and patches
+def test_strongest_areas_of_an_image_weigh_its_voxels_not_the_vertices_in_them(page):
+    """V1's first voxel fills many vertices and is weak, its other ones fill one each: an area's mean is of voxels."""
+    areas = parcellations.load("hcp-mmp")
+    left = np.flatnonzero(areas.mask(["V1"]) & (np.arange(59412) < meshes.cortex_index("fsLR-32k")[0].size))
+    values, counted = np.full(59412, np.nan), np.zeros(59412)
+    values[left], values[left[:20]], counted[left[:20]], counted[left[-1]] = 1.0, 7.0, 1, 1
+    whole = from_cortex(values)
+    once = from_cortex(counted)
+    show(page, replace(whole, counted=np.concatenate([once.left, once.right]) == 1))
+    assert page.locator(".mv-summary").inner_text().startswith(f"Strongest areas (× uniform): V1 left {141 / 21:.3g}")
+    show(page, whole)
+    mean = values[left].mean()
+    assert page.locator(".mv-summary").inner_text().startswith(f"Strongest areas (× uniform): V1 left {mean:.3g}")
+
+
 @pytest.mark.parametrize("key", ["network", "area"])
 def test_names_stand_on_their_parcels_without_overlap(page, key):
     show(page, from_cortex(np.linspace(0, 1, 59412)))
