@@ -145,6 +145,13 @@ def test_runs_of_a_subject_share_their_voxels(raw: Path, tmp_path: Path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
 
+def test_one_training_run_is_too_few_before_anything_is_read(raw: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    with pytest.raises(MindvizError, match=r"subject 1: selecting vertices needs at least 2 training.*found 1"):
+        prepare(raw, tmp_path / "data", runs=["seg1"], options=OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
 def test_affines_that_differ_by_rounding_are_one_grid(raw: Path, tmp_path: Path) -> None:
     home = spoilt(raw, tmp_path)
     rounded = AFFINE + np.array([[0, 0, 0, 4e-3], [0, 0, 0, -5e-3], [0, 0, 0, 6e-3], [0, 0, 0, 0]])
