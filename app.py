@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindviz import cli, ui
+from mindviz import cli, session, ui
 
 HERE = Path(__file__).parent
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Open, build, launch."""
-    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    workspace = session.open(options.data, options.checkpoint, options.device)
     demo = ui.build(workspace)
     ui.launch(demo, options.host, options.port, options.open and not os.environ.get("NO_BROWSER"))
     return 0

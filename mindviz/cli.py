@@ -203,11 +203,11 @@ def decode(options: argparse.Namespace) -> int:
     """Decode one scan and write everything that is known of it."""
     from tqdm import tqdm
 
-    from mindviz import ui
-    from mindviz.ui import export
+    from mindviz import session
+    from mindviz.session import export
 
     export.check_target(options.out)
-    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    workspace = session.open(options.data, options.checkpoint, options.device)
     run = workspace.dataset.test_run(options.subject, options.run)
     workspace.check_layer_and_head(options.subject, options.layer, options.head)
     settings = _settings(options, workspace.decoder.default_settings)
@@ -219,19 +219,19 @@ def decode(options: argparse.Namespace) -> int:
 
 def map_scans(options: argparse.Namespace) -> int:
     """Write the map of a scan, the mean map of a run, or (--each) the maps of all its scans."""
-    from mindviz import ui
+    from mindviz import session
     from mindviz.brain import load_parcellation
-    from mindviz.ui import each_map, export, map_choice, map_export, run_maps
+    from mindviz.session import each_map, export, map_export, map_request, run_maps
 
     if options.scan is None and options.run is None and not options.each:
         raise MindvizError("expected --scan N, --run R (the mean over the run) or both, found neither")
     export.check_target(options.out, each_map.EVERY_FILE if options.each else map_export.EVERY_FILE)
     by = load_parcellation(*options.by) if options.by else None
     asked = (options.method, options.layer, options.head, options.control)
-    choice = map_choice.choose(*asked, position=options.position, parcels=by.name if by else "")
+    choice = map_request.choose(*asked, position=options.position, parcels=by.name if by else "")
     if (choice.layer, choice.head, choice.position) != (options.layer, options.head, options.position):
         raise MindvizError(f"{choice.title} has no --layer and --head, or no --position, to choose")
-    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    workspace = session.open(options.data, options.checkpoint, options.device)
     run = options.run or workspace.runs(options.subject)[0]
     scans = run_maps.Scans(options.subject, run, options.scan)
     with _phases() as shown:
@@ -242,14 +242,14 @@ def map_scans(options: argparse.Namespace) -> int:
 
 def lesion(options: argparse.Namespace) -> int:
     """Take out every network, area or patch of a scan, and decode what is left without some of them."""
-    from mindviz import ui
-    from mindviz.lesion import GROUPINGS
-    from mindviz.ui import export, lesion_files
-    from mindviz.ui.run_maps import Scans
+    from mindviz import session
+    from mindviz.attribution.lesion import GROUPINGS
+    from mindviz.session import export, lesion_files
+    from mindviz.session.run_maps import Scans
 
     export.check_target(options.out, lesion_files.FILES)
     by = options.by[0] if len(options.by) == 1 and options.by[0] in GROUPINGS else _parcellation(options.by)
-    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    workspace = session.open(options.data, options.checkpoint, options.device)
     run = workspace.dataset.test_run(options.subject, options.run)
     settings = _settings(options, workspace.decoder.default_settings)
     scan = Scans(options.subject, run, options.scan)
@@ -260,8 +260,8 @@ def lesion(options: argparse.Namespace) -> int:
 
 
 def _parcellation(paths: Sequence[str]) -> Parcellation:
+    from mindviz.attribution.lesion import GROUPINGS
     from mindviz.brain import load_parcellation
-    from mindviz.lesion import GROUPINGS
 
     known = f"one of {', '.join(GROUPINGS)} or the files of one parcellation"
     if any(path in GROUPINGS for path in paths):
@@ -309,10 +309,11 @@ def attention(options: argparse.Namespace) -> int:
     """Draw attention by layer and stage (the paper's Figure 7)."""
     from tqdm import tqdm
 
-    from mindviz import attention_stages, ui
+    from mindviz import session
+    from mindviz.attribution import stages
 
-    attention_stages.check_target(options.out)
-    workspace = ui.open_workspace(options.data, options.checkpoint, options.device)
+    stages.check_target(options.out)
+    workspace = session.open(options.data, options.checkpoint, options.device)
     run = workspace.dataset.test_run(options.subject, options.run)
     what = (workspace.decoder, workspace.dataset, options.subject, run)
     with tqdm(unit="map", disable=not sys.stderr.isatty()) as bar:
@@ -321,8 +322,8 @@ def attention(options: argparse.Namespace) -> int:
             bar.total, bar.n = total, done
             bar.refresh()
 
-        found = attention_stages.stage_maps(*what, options.parcellation, options.seed, progress)
-    print(attention_stages.write_stages(found, *what, options.out, options.parcellation, options.seed))
+        found = stages.stage_maps(*what, options.parcellation, options.seed, progress)
+    print(stages.write_stages(found, *what, options.out, options.parcellation, options.seed))
     return 0
 
 

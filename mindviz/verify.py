@@ -16,19 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mindviz import __version__
-from mindviz.checkpoint import (
-    CONFIG_FILE,
-    empty,
-    fingerprint,
-    load_state,
-    load_tensors,
-    read_json,
-    read_published_weights,
-    require_file,
-    require_folder,
-)
-from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
-from mindviz.decoder import SINGLE, Decoder
+from mindviz.checkpoint.folder import CheckpointInfo, write_checkpoint
+from mindviz.checkpoint.subject import SINGLE
+from mindviz.decoder import Decoder
 from mindviz.diffusion import (
     LatentCodec,
     UNetConfig,
@@ -40,6 +30,17 @@ from mindviz.diffusion import (
     sample,
 )
 from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.storage import (
+    CONFIG_FILE,
+    empty,
+    fingerprint,
+    load_state,
+    load_tensors,
+    read_json,
+    read_published_weights,
+    require_file,
+    require_folder,
+)
 from mindviz.types import MindvizError, SamplingSettings
 
 TOLERANCE = 1e-4

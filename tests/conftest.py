@@ -51,9 +51,9 @@ def tiny_checkpoint(tiny_dataset: Path) -> Path:
 @pytest.fixture
 def workspace(tiny_dataset: Path, tiny_checkpoint: Path):
     """The two opened."""
-    from mindviz import ui
+    from mindviz import session
 
-    return ui.open_workspace(tiny_dataset, tiny_checkpoint)
+    return session.open(tiny_dataset, tiny_checkpoint)
 
 
 def tiny_film() -> np.ndarray:
@@ -69,7 +69,7 @@ def tiny_film() -> np.ndarray:
 
 
 def write_tiny_dataset(folder: Path) -> Path:
-    from mindviz.checkpoint import save_arrays, write_json
+    from mindviz.storage import save_arrays, write_json
     from mindviz.types import VideoClip
     from mindviz.video import write_mp4
 
@@ -103,14 +103,14 @@ def write_tiny_dataset(folder: Path) -> Path:
 
 
 def write_tiny_checkpoint(folder: Path, dataset_folder: Path) -> Path:
-    import tiny
     import torch
+    from support import tiny
 
-    from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
+    from mindviz.checkpoint.folder import CheckpointInfo, write_checkpoint
+    from mindviz.checkpoint.subject import SubjectData
     from mindviz.data import Dataset
     from mindviz.diffusion import LatentCodec, VideoUNet
     from mindviz.encoder import EncoderConfig, FMRIEncoder
-    from mindviz.encoder.subject import SubjectData
     from mindviz.types import SamplingSettings
 
     torch.manual_seed(0)

@@ -29,27 +29,31 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from mindviz import __version__
-from mindviz.checkpoint import load_state, load_tensors, read_config, require_folder, save_module
-from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
+from mindviz.checkpoint.folder import CheckpointInfo, read_unet_config, write_checkpoint
 from mindviz.data import Dataset
 from mindviz.data.arrays import ScanArrays
-from mindviz.diffusion import UNetConfig, VideoUNet
+from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
+from mindviz.extensions.readout import make_encoder, rank_of
+from mindviz.extensions.sketched_unet import make_unet
+from mindviz.storage import load_state, load_tensors, require_folder, save_module
 from mindviz.types import MindvizError
-from training.checks import check_before_training
-from training.contrast import ContrastTask, EncoderWithHead
-from training.cotrain import CotrainTask
-from training.foundation import Parts, film_latents, film_targets, open_embedder, open_parts
-from training.inflate import InflateTask
-from training.latents import LatentCorpus
-from training.loop import LoopConfig, Task, train
-from training.mask import MaskTask
-from training.paper import RECIPES, Epochs, Recipe
-from training.processes import WHOLE_BATCH, local
-from training.recompute import Recomputable
-from training.ridge import RidgeFit, caption_targets, kept_ridge
-from training.scans import TrainingScans, load_scans
+from training.data.checks import check_before_training
+from training.data.latents import LatentCorpus
+from training.data.pretrained import Parts, film_latents, film_targets, open_embedder, open_parts
+from training.data.scans import TrainingScans, load_scans
+from training.demo.recipe import OWN_DATA
+from training.demo.ridge import RidgeFit, caption_targets, kept_ridge
+from training.engine.loop import LoopConfig, Task, train
+from training.engine.processes import WHOLE_BATCH, local
+from training.engine.recompute import Recomputable
+from training.paper.recipe import PAPER, Epochs, Recipe
+from training.stages.contrast import ContrastTask, EncoderWithHead
+from training.stages.cotrain import CotrainTask
+from training.stages.inflate import InflateTask
+from training.stages.mask import MaskTask
 
+RECIPES = {"paper": PAPER, "demo": OWN_DATA}
 SEED = 0
 MODEL = "model"
 LOOP_OPTIONS: dict[str, type] = {
@@ -173,7 +177,7 @@ def _latents(order: Order, parts: Parts, dataset: Dataset, runs: tuple[str, ...]
 
 def _fit(order: Order, scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> RidgeFit | None:
     """The codes of a read-out, for recipes whose encoder has one; the paper's has none."""
-    rank = order.recipe.encoder.readout_rank
+    rank = rank_of(order.recipe.encoder)
     return kept_ridge(order.caches, scans, caption_targets(scans, tokens, caption_index), rank) if rank else None
 
 
@@ -211,7 +215,7 @@ def run_cotrain(order: Order) -> None:
     begun, video = order.need("init"), order.need("video")
     corpus = _latents(order, parts, dataset, runs)
     config = r.encoder_for(scans.windows.shape[2], corpus.tokens.shape[1], corpus.tokens.shape[2])
-    encoder, unet = FMRIEncoder(config), VideoUNet(read_config(video / MODEL, UNetConfig))
+    encoder, unet = make_encoder(config), make_unet(read_unet_config(video / MODEL))
     load_state(encoder, model_state(begun), begun / MODEL)
     load_state(unet, model_state(video), video / MODEL)
     fit = _fit(order, scans, corpus.tokens, corpus.caption_index)

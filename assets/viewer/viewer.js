@@ -237,7 +237,7 @@ class Viewer {
     this.pick(next.side, next.vertex);
   }
 
-  /** Show the answer to `onPick` (JSON of mindviz.ui.courses.told); null closes it. Too late an answer is dropped. */
+  /** Show the answer to `onPick` (JSON of mindviz.session.time_courses.told); null closes it. Too late an answer is dropped. */
   setDetail(payload) {
     if (!payload || !this.picked) {
       if (this.picked) this.close();

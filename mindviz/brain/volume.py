@@ -215,7 +215,7 @@ def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str
     """
     import nibabel as nib
 
-    from mindviz.checkpoint import atomic_file  # here, because it imports torch
+    from mindviz.storage import atomic_file
 
     path, values = Path(path), np.asarray(values, dtype=np.float32)
     if values.ndim not in (1, 2) or values.shape[-1] != len(volume.voxels):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from mindviz.checkpoint import atomic_file, load_arrays, require_folder, save_arrays
+from mindviz.storage import atomic_file, load_arrays, require_folder, save_arrays
 from mindviz.types import MindvizError
 
 SUFFIXES = (".npy", ".npz", ".safetensors")

@@ -22,8 +22,8 @@ import numpy as np
 
 from mindviz.brain import meshes
 from mindviz.brain.volume import Volume, read_volume
-from mindviz.checkpoint import fingerprint, load_arrays, read_json, require_file, require_folder
 from mindviz.data.windows import WindowSpec
+from mindviz.storage import fingerprint, load_arrays, read_json, require_file, require_folder
 from mindviz.types import MindvizError, ScanRun, Segment, VideoClip, Window
 from mindviz.video import read_video
 

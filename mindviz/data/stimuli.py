@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindviz.checkpoint import read_json
+from mindviz.storage import read_json
 from mindviz.types import MindvizError, VideoClip
 from mindviz.video import read_video
 

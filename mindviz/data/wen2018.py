@@ -25,17 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from mindviz.checkpoint import atomic_file, atomic_folder, load_arrays, read_json, replaceable, save_arrays
 from mindviz.data import cifti, cleaning, raw_runs, selection
 from mindviz.data.stimuli import FPS, TR, check_captions, num_frames, read_film
 from mindviz.data.windows import WindowSpec
+from mindviz.storage import atomic_file, atomic_folder, load_arrays, read_json, replaceable, save_arrays
 from mindviz.types import MindvizError
 from mindviz.video import write_mp4
 
 MESH = "fsLR-32k"
 LABEL = "simulated.json"
 """Beside simulated runs in the raw layout: their name, and that they are simulated."""
-Progress = Callable[[int, int, str], None]
+FileProgress = Callable[[int, int, str], None]
 """Called with (files done, files in all, what was done)."""
 
 
@@ -327,7 +327,7 @@ def prepare(
     subjects: Sequence[str] | None = None,
     runs: Sequence[str] | None = None,
     options: PrepareOptions | None = None,
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
 ) -> Path:
     """Prepare a raw download.
 
@@ -376,7 +376,7 @@ def _prepare_all(
     raw: Path,
     files: Mapping[tuple[str, str], Sequence[Path]],
     films: Sequence[str],
-    progress: Progress,
+    progress: FileProgress,
 ) -> None:
     total, count = sum(map(len, files.values())) + len(films), 0
 

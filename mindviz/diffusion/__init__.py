@@ -4,22 +4,15 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from mindviz.diffusion.codec import LatentCodec
 from mindviz.diffusion.config import UNetConfig, VAEConfig
-from mindviz.diffusion.guidance import Denoiser, guided, steered
-from mindviz.diffusion.naming import Namer, NamerConfig, read_captions, write_captions
+from mindviz.diffusion.guidance import Denoiser, guided
 from mindviz.diffusion.parts import build_unet2d, build_vae, make_scheduler, published_schedule, unet_config
-from mindviz.diffusion.sampling import Progress, clip_noise, initial_latents, sample
-from mindviz.diffusion.sketch import Naming, Sketch, SketchConfig
+from mindviz.diffusion.sampling import StepCallback, clip_noise, initial_latents, sample
 from mindviz.diffusion.video_unet import VideoUNet, attention_parameters
 
 __all__ = [
     "Denoiser",
     "LatentCodec",
-    "Namer",
-    "NamerConfig",
-    "Naming",
-    "Progress",
-    "Sketch",
-    "SketchConfig",
+    "StepCallback",
     "UNet2DConditionModel",
     "UNetConfig",
     "VAEConfig",
@@ -32,9 +25,6 @@ __all__ = [
     "initial_latents",
     "make_scheduler",
     "published_schedule",
-    "read_captions",
     "sample",
-    "steered",
     "unet_config",
-    "write_captions",
 ]

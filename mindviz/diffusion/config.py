@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindviz.checkpoint import adopt_config
-from mindviz.diffusion.sketch import SketchConfig
+from mindviz.storage import adopt_config
 from mindviz.types import MindvizError
 
 
@@ -20,8 +19,7 @@ class UNetConfig:
     `num_attention_heads` is a number of heads (an int, or one per level); published files store it under
     ``attention_head_dim``, as old diffusers did. `cross_attention_dim` is the width of the condition tokens.
     `frame_positions` tells the temporal attention which frame is which (sine-cosine, as in AnimateDiff, Guo et al.
-    2023); the published model has none, and cannot know at the start of denoising which way time runs. `sketch`
-    is that of `Sketch`; the published model has none.
+    2023); the published model has none, and cannot know at the start of denoising which way time runs.
     """
 
     sample_size: int = 64
@@ -45,7 +43,6 @@ class UNetConfig:
     upcast_attention: bool = False
     resnet_time_scale_shift: str = "default"
     frame_positions: bool = False
-    sketch: SketchConfig | None = None
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
@@ -70,9 +67,7 @@ class UNetConfig:
 
 
 _UNET_FIELDS = {
-    field.name: field.name
-    for field in dataclasses.fields(UNetConfig)
-    if field.name not in ("num_attention_heads", "sketch")
+    field.name: field.name for field in dataclasses.fields(UNetConfig) if field.name != "num_attention_heads"
 } | {"attention_head_dim": "num_attention_heads"}
 _UNET_FIXED = {
     "mid_block_type": "UNetMidBlock2DCrossAttn",

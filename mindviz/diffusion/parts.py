@@ -11,8 +11,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from mindviz.checkpoint import config_from_dict
 from mindviz.diffusion.config import UNetConfig, VAEConfig
+from mindviz.storage import config_from_dict
 from mindviz.types import MindvizError
 
 
@@ -47,7 +47,7 @@ def unet_config(unet: UNet2DConditionModel) -> UNetConfig:
     known = UNetConfig.__dataclass_fields__
     values: dict[str, Any] = {name: unet.config[name] for name in known if name in unet.config}
     values["num_attention_heads"] = unet.config["attention_head_dim"]
-    values |= {"frame_positions": False, "sketch": None}  # an image has neither
+    values["frame_positions"] = False  # an image has none
     config = config_from_dict(UNetConfig, values, "the image U-Net")
     expected = {name: tuple(tensor.shape) for name, tensor in build_unet2d(config).state_dict().items()}
     if expected != {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}:

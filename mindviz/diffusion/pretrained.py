@@ -14,9 +14,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from torch import Tensor
 
-from mindviz.checkpoint import require_file
 from mindviz.diffusion.codec import LatentCodec
 from mindviz.diffusion.parts import make_scheduler
+from mindviz.storage import require_file
 from mindviz.types import MindvizError
 
 PARTS = {

@@ -12,7 +12,7 @@ from torch import Tensor
 from mindviz.diffusion.guidance import Denoiser
 from mindviz.types import MindvizError
 
-Progress = Callable[[int, int, Tensor], None]
+StepCallback = Callable[[int, int, Tensor], None]
 """(step, counted from 1; total; latents): the progress bar and the preview. It may raise, to cancel."""
 
 
@@ -35,7 +35,7 @@ def sample(
     scheduler: Scheduler,
     latents: Tensor,
     num_inference_steps: int,
-    callback: Progress | None = None,
+    callback: StepCallback | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Denoise standard normal `latents` (B, C, F, h, w) with any scheduler of diffusers.

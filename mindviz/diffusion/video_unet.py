@@ -26,7 +26,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mindviz.diffusion.config import UNetConfig
 from mindviz.diffusion.parts import build_unet2d, unet_config
-from mindviz.diffusion.sketch import Sketch, SketchedConv
 from mindviz.types import MindvizError
 
 
@@ -54,6 +53,11 @@ def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tenso
     return attn.to_out[1](attn.to_out[0](out))
 
 
+def _projected(attn: Attention, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of `x`, keys and values of `context`."""
+    return attn.to_q(x), attn.to_k(context), attn.to_v(context)
+
+
 class SparseCausalAttention:
     """Self-attention of frame i to frames i-2 and i-1, clamped at 0; frame 0 looks at itself."""
 
@@ -61,7 +65,7 @@ class SparseCausalAttention:
         self.frames = frames
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        query, key, value = _projected(attn, hidden_states, hidden_states)
         if self.frames.count > 1:  # a single frame would see itself twice, which a softmax cannot tell from once
             key, value = (self._former(x) for x in (key, value))
         return _attend(attn, query, key, value)
@@ -83,8 +87,7 @@ class ClipCrossAttention:
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: Any, **__: Any
     ) -> Tensor:
         clips = rearrange(hidden_states, "(b f) n c -> b (f n) c", f=self.frames.count)
-        query, key, value = attn.to_q(clips), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        out = _attend(attn, query, key, value)
+        out = _attend(attn, *_projected(attn, clips, encoder_hidden_states))
         return rearrange(out, "b (f n) c -> (b f) n c", f=self.frames.count)
 
 
@@ -103,7 +106,7 @@ class TemporalAttention:
         attn, normed = block.attn_temp, block.norm_temp(places)
         if self.positions:
             normed = normed + _frame_codes(places.shape[1], places.shape[2]).to(normed)
-        out = _attend(attn, attn.to_q(normed), attn.to_k(normed), attn.to_v(normed))
+        out = _attend(attn, *_projected(attn, normed, normed))
         return hidden_states + rearrange(out, "(b n) f c -> (b f) n c", n=hidden_states.shape[1])
 
 
@@ -166,22 +169,13 @@ class VideoUNet(nn.Module):
         self._frames = Frames()
         unet = build_unet2d(config)
         _inflate_parts(unet, self._frames, config)
-        if config.sketch is not None:
-            unet.conv_in = SketchedConv(unet.conv_in, config.sketch.channels)
+        self.extend(unet)
         self._hidden = (unet,)  # in a tuple: not registered, so its parameters are counted once
         for name, child in unet.named_children():
             self.add_module(name, child)
-        if config.sketch is not None:
-            self.sketch = Sketch(config.sketch)
 
-    def sketched(self, sketch: Sketch) -> VideoUNet:
-        """A copy that draws `sketch` first and, untrained, pays no attention to it."""
-        model = VideoUNet(dataclasses.replace(self.config, sketch=sketch.config))
-        state = model.state_dict()
-        state.update(self.state_dict())
-        state.update({f"sketch.{name}": tensor for name, tensor in sketch.state_dict().items()})
-        model.load_state_dict(state, strict=True)
-        return model.to(next(self.parameters()).device)
+    def extend(self, unet: UNet2DConditionModel) -> None:
+        """Change the inflated model further; the paper does not."""
 
     @classmethod
     def inflate(cls, unet2d: UNet2DConditionModel, frame_positions: bool = False) -> VideoUNet:
@@ -192,25 +186,14 @@ class VideoUNet(nn.Module):
         model.load_state_dict(state, strict=True)
         return model.to(next(unet2d.parameters()).device)
 
-    def painting(self, sketch: Tensor | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The model with a sketch (B, channels, F, h, w) given; batches of several B share it (guidance)."""
-        if sketch is None:
-            return self
-        return lambda latents, timestep, tokens: self(
-            latents, timestep, tokens, sketch.repeat(len(latents) // len(sketch), 1, 1, 1, 1)
-        )
-
-    def forward(
-        self, latents: Tensor, timestep: Tensor | float, tokens: Tensor, sketch: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, latents: Tensor, timestep: Tensor | float, tokens: Tensor) -> Tensor:
         """The predicted noise.
 
         Parameters
         ----------
         latents : (B, C, F, h, w)
         timestep : a number, or (B,)
-        tokens : condition tokens, (B, S, D); one after a sketch's words speaks to the sketch alone
-        sketch : (B, channels, F, h, w) of `Sketch.draw`, for a model that has one; stretched to the clip's F
+        tokens : condition tokens, (B, S, D)
         """
         batch, count = latents.shape[0], latents.shape[2]
         if tokens.ndim != 3 or tokens.shape[0] != batch or tokens.shape[2] != self.config.cross_attention_dim:
@@ -221,21 +204,9 @@ class VideoUNet(nn.Module):
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(batch)
         frames = rearrange(latents, "b c f h w -> (b f) c h w")
         unet = self._hidden[0]
-        if self.config.sketch is not None:
-            unet.conv_in.drawn = self._drawn(sketch, batch, latents)
-            tokens = tokens[:, : self.config.sketch.words]
         with self._frames.of(count):
             noise = unet(frames, repeat(timesteps, "b -> (b f)", f=count), tokens, return_dict=False)[0]
         return rearrange(noise, "(b f) c h w -> b c f h w", b=batch)
-
-    def _drawn(self, sketch: Tensor | None, batch: int, latents: Tensor) -> Tensor:
-        """A sketch as frames (B F, channels, h, w) of the clip's own number and size."""
-        if sketch is None or len(sketch) != batch:
-            found = "none" if sketch is None else str(len(sketch))
-            raise MindvizError(f"the U-Net: expected a sketch for each of {batch} clips, found {found}")
-        if sketch.shape[2:] != latents.shape[2:]:
-            sketch = F.interpolate(sketch, size=latents.shape[2:], mode="trilinear", align_corners=True)
-        return rearrange(sketch, "b c f h w -> (b f) c h w").to(latents)
 
     def set_gradient_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: recompute the blocks in the backward pass."""
@@ -256,9 +227,6 @@ def _checkpointed(frames: Frames, module: Callable[..., Any], *args: Any) -> Any
 
     return checkpoint(run, *args, use_reentrant=False)
 
-
-SKETCH_INPUT = "conv_in.sketch."
-"""Prefix of the parameters by which the sketch enters the U-Net: new, so they are trained with the attention."""
 
 ATTENTION_KINDS = {"sparse_causal": (".attn1.",), "cross": (".attn2.",), "temporal": (".attn_temp.", ".norm_temp.")}
 

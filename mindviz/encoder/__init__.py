@@ -5,7 +5,6 @@ from mindviz.encoder.contrastive import ContrastiveConfig, ContrastiveHead, info
 from mindviz.encoder.fmri_encoder import AttentionTensors, FMRIEncoder
 from mindviz.encoder.masked import Masked, MaskedAutoencoder, initialise_encoder
 from mindviz.encoder.patching import Padding, Patching
-from mindviz.encoder.subject import SubjectData
 
 __all__ = [
     "AttentionTensors",
@@ -18,7 +17,6 @@ __all__ = [
     "MaskedConfig",
     "Padding",
     "Patching",
-    "SubjectData",
     "info_nce",
     "initialise_encoder",
 ]

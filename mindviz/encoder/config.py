@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mindviz.checkpoint import adopt_config
 from mindviz.encoder.patching import Padding, Patching
+from mindviz.storage import adopt_config
 from mindviz.types import MindvizError
 
 
@@ -28,12 +27,6 @@ class EncoderConfig:
     logit_scale_init : start of `logit_scale`, which takes no part in encoding.
     patch_embedding : ``"shared"``, one convolution over all patches (published), or ``"per_patch"``, weights of its own
         for each patch: a voxel's place then matters from the first layer on.
-    readout_rank : the rank R of the codes of `AttentionReadOut`, which replaces the published head: attention chooses
-        how much each patch counts in a linear read-out; 0 (published) for the published head.
-    readout_hidden, readout_dropout : of the network that corrects the sum.
-    memory_heads, memory_slots, memory_sharpness : of the `FactorMemory` in that network; 0 heads for none.
-    layout_rank : how many of the R codes, the last ones, tell the clip's layout (`mindviz.diffusion.Sketch`), which is
-        then the last of the `num_tokens`; 0 for none.
     padding : see `Patching`.
     """
 
@@ -51,31 +44,11 @@ class EncoderConfig:
     dropout: float = 0.0
     logit_scale_init: float = 1.0
     patch_embedding: Literal["shared", "per_patch"] = "shared"
-    readout_rank: int = 0
-    readout_hidden: int = 1024
-    readout_dropout: float = 0.5
-    memory_heads: int = 0
-    memory_slots: int = 8
-    memory_sharpness: float = 1.0
-    layout_rank: int = 0
     padding: Padding = "minimal"
 
     def __post_init__(self) -> None:
         if self.embed_dim % self.num_heads:
             raise MindvizError(f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}")
-        if self.readout_rank < 0 or self.readout_rank % self.num_heads:
-            raise MindvizError(
-                f"readout_rank must be 0 or a multiple of {self.num_heads} heads, found {self.readout_rank}"
-            )
-        if not 0.0 <= self.readout_dropout < 1.0 or self.readout_hidden < 1:
-            raise MindvizError("readout_dropout must be in 0..1 and readout_hidden at least 1")
-        if not 0 <= self.layout_rank <= max(self.readout_rank - 1, 0) or (self.layout_rank and self.num_tokens < 2):
-            raise MindvizError(
-                f"layout_rank must be below readout_rank ({self.readout_rank}) and needs a token of its own, "
-                f"found {self.layout_rank} and {self.num_tokens} tokens"
-            )
-        if self.memory_heads < 0 or self.memory_slots < 1 or not self.memory_sharpness > 0:
-            raise MindvizError("memory_heads must be 0 or more, memory_slots and memory_sharpness above 0")
         if min(self.depth, self.window_size, self.num_tokens, self.token_dim) < 1:
             raise MindvizError("depth, window_size, num_tokens and token_dim of an encoder must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
@@ -85,10 +58,6 @@ class EncoderConfig:
         if self.embed_dim % 2:
             raise MindvizError(f"embed_dim must be even for the position embedding, found {self.embed_dim}")
         _ = self.patching
-
-    def without_readout(self) -> EncoderConfig:
-        """The same transformer with the published head."""
-        return dataclasses.replace(self, readout_rank=0, layout_rank=0, memory_heads=0)
 
     @property
     def patching(self) -> Patching:

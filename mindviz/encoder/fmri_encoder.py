@@ -17,15 +17,11 @@ from mindviz.encoder.layers import (
     initialise,
     sincos_positions,
 )
-from mindviz.encoder.readout import AttentionReadOut
 from mindviz.types import MindvizError
 
 
 class AttentionTensors(NamedTuple):
-    """The softmax of one layer for a batch: spatial (B T, A, P, P); temporal (B P, A, T, T), or None without it.
-
-    The read-out, where there is one, counts as the last layer; it asks one question: spatial (B T, A, 1, P).
-    """
+    """The softmax of one layer for a batch: spatial (B T, A, P, P); temporal (B P, A, T, T), or None without it."""
 
     spatial: Tensor
     temporal: Tensor | None
@@ -51,39 +47,25 @@ class FMRIEncoder(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(dim)
-        if not config.readout_rank:
-            self.proj_head = TokenHead(
-                patches * config.window_size, dim, config.num_tokens, config.token_dim, config.use_norm, config.dropout
-            )
+        self.add_head()
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
-        if config.readout_rank:
-            self.readout = AttentionReadOut(config)
         self.apply(initialise)
-        if config.readout_rank:
-            self.readout.start()
+
+    def add_head(self) -> None:
+        """Add what maps the features of all scans and patches to condition tokens."""
+        c = self.config
+        inputs = self.patching.num_patches * c.window_size
+        self.proj_head = TokenHead(inputs, c.embed_dim, c.num_tokens, c.token_dim, c.use_norm, c.dropout)
 
     def forward(self, bold: Tensor) -> Tensor:
         """Condition tokens (B, S, D) of normalised windows (B, T, V)."""
         return self.encode(bold)[0]
 
-    def encode(
-        self, bold: Tensor, attention: bool = False, said: Tensor | None = None
-    ) -> tuple[Tensor, list[AttentionTensors]]:
-        """Tokens, and in the same pass the attention of each layer if asked for (else an empty list).
-
-        `said` (B, T, P, R) stands in for what the read-out's own codes say of the patches: in training, those of codes
-        that were fitted without these windows.
-        """
+    def encode(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
+        """Tokens, and in the same pass the attention of each layer if asked for (else an empty list)."""
         self._check(bold)
         x, maps = self.features(bold, attention)
-        if not self.config.readout_rank:
-            return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
-        tokens, weights = self.readout(x, self.readout.read(self.patches(bold)) if said is None else said)
-        return tokens, [*maps, AttentionTensors(weights, None)] if attention else maps
-
-    def patches(self, bold: Tensor) -> Tensor:
-        """Windows (B, T, V) cut into patches, (B, T, P, patch)."""
-        return rearrange(self.patching.pad(bold), "b t (p k) -> b t p k", k=self.config.patch_size)
+        return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
 
     def features(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
         """The normed output of the last block, (B T, P, D), and the attention of each layer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -69,10 +70,31 @@ class Patching:
             return bold[..., torch.arange(self.length, device=bold.device) % self.num_voxels]
         return F.pad(bold, (0, self.added)) if self.added else bold
 
-    def unpad(self, values: Tensor) -> Tensor:
-        """(..., `length`) back to (..., V): the padding is cut off; voxels that were left out come back as zero."""
-        if values.shape[-1] != self.length:
-            raise MindvizError(f"patching: expected {self.length} padded values, found {values.shape[-1]}")
-        if self.added < 0:
-            return F.pad(values, (0, -self.added))
-        return values[..., : self.num_voxels]
+    def places(self) -> np.ndarray:
+        """Which voxel stands at each place of each patch, int64 (P, `patch_size`); -1 where padding holds none."""
+        place = np.arange(self.length)
+        if self.padding == "published":
+            place = place % self.num_voxels
+        return np.where(place < self.num_voxels, place, -1).reshape(self.num_patches, self.patch_size)
+
+    def to_voxels(self, values: np.ndarray) -> np.ndarray:
+        """Values by voxel (..., V), float32, of values by patch (..., P).
+
+        A voxel that padding repeats has the mean over its places; one that is left out has 0.
+
+        Raises
+        ------
+        MindvizError
+            If there is not one value for each patch.
+        """
+        values = np.asarray(values)
+        if values.ndim == 0 or values.shape[-1] != self.num_patches:
+            raise MindvizError(f"patching: expected values of {self.num_patches} patches, found shape {values.shape}")
+        places = self.places().ravel()
+        held = places >= 0
+        by_place = np.repeat(values.astype(np.float64), self.patch_size, axis=-1)[..., held]
+        rows = by_place.reshape(-1, held.sum())
+        sums = np.stack([np.bincount(places[held], weights=row, minlength=self.num_voxels) for row in rows])
+        counts = np.bincount(places[held], minlength=self.num_voxels)
+        by_voxel = sums / np.maximum(counts, 1)
+        return by_voxel.reshape(*values.shape[:-1], self.num_voxels).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The options of ``python -m mindviz evaluate`` and of ``python -m training.evaluate``; light to import."""
+"""The options of ``python -m mindviz evaluate`` and of ``python -m training.studies.report``; light to import."""
 
 from __future__ import annotations
 

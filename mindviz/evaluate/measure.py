@@ -9,7 +9,7 @@ import torch
 from einops import rearrange, reduce
 from tqdm import tqdm
 
-from mindviz.encoder.clip import ClipModel, embed_frames
+from mindviz.diffusion.clip import ClipModel, embed_frames
 from mindviz.evaluate.methods import Shown
 from mindviz.evaluate.scene import Scene
 from mindviz.evaluate.tokens import as_words, true_caption_tokens

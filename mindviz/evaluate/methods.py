@@ -13,13 +13,13 @@ import torch
 from einops import rearrange
 from tqdm import tqdm
 
-from mindviz.checkpoint import load_arrays, read_json, save_arrays, write_json
 from mindviz.data import Dataset
 from mindviz.evaluate.catalogue import Method
 from mindviz.evaluate.scene import Scene, check_target
 from mindviz.evaluate.tokens import as_words, training_caption_tokens, true_caption_tokens
 from mindviz.metrics import grey_clip, mean_clip, shuffled_by_shot
 from mindviz.metrics.rows import DECODED, centred_similarity
+from mindviz.storage import load_arrays, read_json, save_arrays, write_json
 from mindviz.types import MindvizError, Window
 
 SEED = 0

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mindviz.attribution.explainer import Explainer
+from mindviz.attribution.methods import METHODS
 from mindviz.data import Truth
 from mindviz.data.whole_runs import run_scans
 from mindviz.evaluate.scene import Scene
-from mindviz.explain import METHODS, Explainer
+from mindviz.extensions.readout import has_readout
 from mindviz.metrics.cortex import truth_intervals, truth_score
 from mindviz.types import MindvizError
 
@@ -136,7 +138,7 @@ def _asked(explainer: Explainer) -> Iterator[tuple[str, str, int]]:
             yield method, known.name, -1
             continue
         yield method, f"{known.name} (all layers)", -1
-        if explainer.config.readout_rank:
+        if has_readout(explainer.config):
             yield method, f"{known.name} (read-out)", explainer.config.depth
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mindviz.checkpoint import atomic_file, write_json
 from mindviz.evaluate.catalogue import Method, chosen
 from mindviz.evaluate.measure import shared_rows
 from mindviz.evaluate.methods import show
@@ -17,6 +16,7 @@ from mindviz.evaluate.published import PUBLISHED, WHY
 from mindviz.evaluate.scene import Options, facts_of, open_scene
 from mindviz.metrics.classifiers import available
 from mindviz.metrics.rows import DECODED, Row
+from mindviz.storage import atomic_file, write_json
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from mindviz import __version__
-from mindviz.checkpoint import fingerprint, replaceable
-from mindviz.checkpoint_folder import read_clip
+from mindviz.checkpoint.folder import read_clip
 from mindviz.data import Dataset
 from mindviz.decoder import Decoder
-from mindviz.encoder.clip import ClipModel
+from mindviz.diffusion.clip import ClipModel
 from mindviz.metrics.inference import BLOCK, blocks
 from mindviz.metrics.rows import DECODED, Trial
 from mindviz.simulate.films import PAIRS_HELD_OUT
+from mindviz.storage import fingerprint, replaceable
 from mindviz.types import MindvizError, SamplingSettings
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mindviz.encoder.clip import as_words, text_tokens
+from mindviz.diffusion.clip import as_words, text_tokens
 from mindviz.evaluate.scene import Scene
 
 __all__ = ["as_words", "text_tokens", "training_caption_tokens", "true_caption_tokens"]

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindviz.checkpoint import require_file, require_folder
+from mindviz.storage import require_file, require_folder
 from mindviz.types import MindvizError
 
 WAYS = (2, 50)

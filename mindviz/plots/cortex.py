@@ -21,7 +21,7 @@ from matplotlib.tri import Triangulation
 
 from mindviz.brain import meshes
 from mindviz.brain.projection import check_surface_map
-from mindviz.checkpoint import atomic_file
+from mindviz.storage import atomic_file
 from mindviz.types import MindvizError, SurfaceMap
 
 FORMATS = (".png", ".svg", ".pdf")

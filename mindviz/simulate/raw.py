@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 
 from mindviz.brain import meshes
-from mindviz.checkpoint import atomic_file
 from mindviz.data import cifti
 from mindviz.data.wen2018 import run_path
 from mindviz.simulate import cortex, forward
 from mindviz.simulate.subjects import Subject
+from mindviz.storage import atomic_file
 
 SUBCORTEX: dict[str, int] = {
     "ACCUMBENS_LEFT": 135,

@@ -119,7 +119,7 @@ def object_named(name: str) -> SpriteObject:
 def _sheet() -> np.ndarray:
     """The sheet as premultiplied RGBA in 0..1, so that resampling never bleeds the colour of transparent pixels in."""
     if not SHEET.exists():
-        raise MindvizError(f"the sprite sheet {SHEET} is missing; `python -m training.sprites` builds it")
+        raise MindvizError(f"the sprite sheet {SHEET} is missing; `python -m training.demo.sprites` builds it")
     rgba = np.asarray(Image.open(SHEET).convert("RGBA"), dtype=np.float32) / 255.0
     expected = (len(OBJECTS) // COLUMNS * CELL, COLUMNS * CELL)
     if rgba.shape[:2] != expected:

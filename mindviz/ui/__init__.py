@@ -6,45 +6,18 @@ Importing this package imports no gradio (it takes seconds); calling `build` or 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import gradio
 
-    from mindviz.ui.workspace import Workspace
+    from mindviz.session.workspace import Workspace
 
-__all__ = ["build", "launch", "open_workspace"]
+__all__ = ["build", "launch"]
 
 # Before gradio is imported, which reads them then: nothing leaves the machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def open_workspace(data: Path, checkpoint: Path | None = None, device: str = "cpu") -> Workspace:
-    """Open a prepared dataset and a checkpoint, and check that they fit.
-
-    The default checkpoint is ``checkpoint/`` in the dataset's folder.
-
-    Raises
-    ------
-    MindvizError
-        If one is missing, damaged, or made for another mesh, window or set of vertices.
-    """
-    from mindviz.data import Dataset
-    from mindviz.types import MindvizError
-
-    dataset = Dataset.open(data)
-    from mindviz.decoder import Decoder  # diffusers takes seconds to import: a refusal of the dataset need not wait
-    from mindviz.ui.workspace import Workspace
-
-    decoder = Decoder.load(checkpoint or data / "checkpoint", device=device)
-    decoder.check(dataset)
-    workspace = Workspace(decoder, dataset)
-    for subject in workspace.subjects:
-        if not workspace.runs(subject):
-            raise MindvizError(f"{data / 'dataset.json'}: expected test runs of subject {subject}, found none")
-    return workspace
 
 
 def build(workspace: Workspace) -> gradio.Blocks:

@@ -12,14 +12,17 @@ from typing import Any
 
 import gradio as gr
 
-from mindviz.brain.made_elsewhere import MAPS, PARCELLATIONS
-from mindviz.explain import METHODS
+from mindviz.attribution.methods import METHODS
+from mindviz.brain.files.own_maps import MAPS, PARCELLATIONS
+from mindviz.progress import Phases, no_phases
+from mindviz.session import map_export, map_names, map_request, own_files, time_courses
+from mindviz.session.background import Cancelled
+from mindviz.session.map_jobs import Drawings, Request
+from mindviz.session.own_files import NOTHING, OwnFiles
+from mindviz.session.workspace import CONTROL_NAMES, Workspace
 from mindviz.types import Decoded, MindvizError
-from mindviz.ui import courses, map_choice, map_export, map_names, own_files, telling, viewer, views
-from mindviz.ui.background import Cancelled
-from mindviz.ui.drawing import Drawings, Phases, Request, no_phases
-from mindviz.ui.own_files import NOTHING, OwnFiles
-from mindviz.ui.workspace import CONTROL_NAMES, Workspace
+from mindviz.ui import cortex_view, places, views
+from mindviz.viewer import payloads
 
 _log = logging.getLogger(__name__)
 _HEIGHT = 240  # where the window is low; the style sheet gives it more where there is more
@@ -44,7 +47,7 @@ _TELL = f"""() => {{
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 # What gradio does with an event while its last is being answered: "always_last" asks again afterwards, with the inputs
 # of then but the event's data of before; "multiple" asks at once, so that answers can overtake each other (which is why
-# the page numbers its requests, `viewer.ASK`); "once", which is what `then` does unless told otherwise, forgets it.
+# the page numbers its requests, `cortex_view.ASK`); "once", the default of `then`, forgets it.
 _LATEST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
 _EACH: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple"}
 _UNKNOWN = "The map failed for a reason that mindviz does not know; the terminal it runs in shows the details."
@@ -94,8 +97,8 @@ def build(workspace: Workspace) -> BrainPanel:
         save = gr.Button(_SAVE, interactive=False, elem_id="app-save", **button)
         zipped = gr.DownloadButton(visible="hidden", elem_id="app-zip")
     with gr.Row(elem_classes="app-brain-choices"):
-        layer = gr.Dropdown(views.layer_choices(layers, read_out), value=first, label="Layer", scale=5, **narrow)
-        head = gr.Dropdown(views.head_choices(heads), value=-1, label="Head", scale=5, **narrow)
+        layer = gr.Dropdown(map_names.layer_choices(layers, read_out), value=first, label="Layer", scale=5, **narrow)
+        head = gr.Dropdown(map_names.head_choices(heads), value=-1, label="Head", scale=5, **narrow)
         scans = [(name.removesuffix(" of the window"), value) for name, value in _positions(workspace, "received")]
         position = gr.Dropdown(
             scans, value=-1, label="Scan of the window", visible=_has_positions(workspace, subject, "received"),
@@ -105,7 +108,7 @@ def build(workspace: Workspace) -> BrainPanel:
         other = gr.Dropdown(beside, value="", label="Compare with", elem_id="app-other", scale=7, **narrow)
     patches = map_names.patches(workspace, subject)
     drawings = Drawings()
-    view = viewer.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(drawings))
+    view = cortex_view.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(drawings))
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False, elem_id="app-caution")
     gr.on(None, None, None, None, js=_TELL)
     told = gr.HTML(visible=False), gr.State(NOTHING), drawings
@@ -130,7 +133,7 @@ def _methods(workspace: Workspace, subject: str, own: OwnFiles) -> list[tuple[st
 
 
 def _positions(workspace: Workspace, method: str) -> list[tuple[str, int]]:
-    return map_choice.position_choices(method, workspace.dataset.window_spec.size)
+    return map_request.position_choices(method, workspace.dataset.window_spec.size)
 
 
 def _has_positions(workspace: Workspace, subject: str, method: str) -> bool:
@@ -180,8 +183,8 @@ def tie(
     drawing = _drawing(panel, workspace, decoded)
     drawn = [choice.input(**drawing) for choice in changed] + [event.then(**drawing) for event in [*events, *anew]]
     for event in drawn:
-        event.failure(None, None, None, js=viewer.UNDRAWN)
-    telling.tie(panel, workspace, where, drawn)
+        event.failure(None, None, None, js=cortex_view.UNDRAWN)
+    places.tie(panel, workspace, where, drawn)
     _tie_saving(panel, workspace, decoded, events)
 
 
@@ -210,14 +213,14 @@ def _drawing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict
             shown = _missing(workspace, _UNKNOWN)
         finally:
             drawing.ended = True
-        return gr.update(value=viewer.ticketed(shown, asked.ticket))
+        return gr.update(value=payloads.ticketed(shown, asked.ticket))
 
     inputs: list[Any] = [panel.asked, decoded, *panel.choices, panel.other]
-    return {"fn": draw, "inputs": inputs, "outputs": panel.view, "js": viewer.ASK_TO_DRAW, **_EACH}
+    return {"fn": draw, "inputs": inputs, "outputs": panel.view, "js": cortex_view.ASK_TO_DRAW, **_EACH}
 
 
 def _missing(workspace: Workspace, why: str) -> str:
-    return viewer.missing_payload(workspace.dataset.mesh, "No map", why, workspace.simulated)
+    return payloads.missing_payload(workspace.dataset.mesh, "No map", why, workspace.simulated)
 
 
 def _tie_next(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
@@ -314,13 +317,13 @@ def payload(
     """
     if decoded is None:
         return None
-    window, known = decoded.window, courses.courses_of(workspace)
+    window, known = decoded.window, time_courses.courses_of(workspace)
     choice = own.choice(method, layer, head, control, position)
     attribution = map_export.attribution(workspace, decoded, choice, own, phases(choice.title))
     known.remember(window.subject, window.run, window.index, choice, attribution.values, own.by(choice))
     surface = workspace.surface_map(window.subject, attribution, choice.title)
     if not other:
-        return viewer.values_payload(surface, choice.title, choice.units, workspace.simulated, signed=choice.signed)
+        return payloads.values_payload(surface, choice.title, choice.units, workspace.simulated, signed=choice.signed)
     second = map_names.second_of(workspace, decoded, choice, other, own, phases)
     if second and second.found:
         by = own.by(second.choice)

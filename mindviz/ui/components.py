@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from mindviz import video
-from mindviz.checkpoint import require_file
+from mindviz.session.workspace import data_address
+from mindviz.storage import require_file
 from mindviz.types import VideoClip
-from mindviz.ui.workspace import data_address
 
 STATIC = Path(__file__).parents[2] / "assets" / "app"
 

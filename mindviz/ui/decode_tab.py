@@ -12,9 +12,10 @@ from typing import Any
 
 import gradio as gr
 
+from mindviz.session import background
+from mindviz.session.workspace import Workspace, thumbnail_sheet
 from mindviz.types import Decoded, MindvizError, SamplingSettings
-from mindviz.ui import background, brain_panel, components, lesion_panel, views
-from mindviz.ui.workspace import Workspace, thumbnail_sheet
+from mindviz.ui import brain_panel, components, lesion_panel, views
 
 _log = logging.getLogger(__name__)
 _COLUMNS = 16

@@ -7,11 +7,11 @@ import webbrowser
 
 import gradio as gr
 
+from mindviz.session.own_files import MAX_BYTES
+from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError
 from mindviz.ui import decode_tab, views
 from mindviz.ui.components import static
-from mindviz.ui.own_files import MAX_BYTES
-from mindviz.ui.workspace import Workspace
 
 
 def theme() -> gr.themes.Base:

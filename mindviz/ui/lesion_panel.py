@@ -12,15 +12,16 @@ from typing import Any
 
 import gradio as gr
 
+from mindviz.attribution.lesion import CAUTION, PATCH, Change, Losses
 from mindviz.brain import Parcellation
-from mindviz.brain.dscalar import MESH
-from mindviz.brain.importance import Progress
-from mindviz.lesion import CAUTION, PATCH, Change, Losses
+from mindviz.brain.files.cifti_maps import MESH
+from mindviz.progress import Progress
+from mindviz.session import background
+from mindviz.session.lesions import Lesions
+from mindviz.session.own_files import NOTHING, PARCELS, OwnFiles
+from mindviz.session.workspace import Workspace
 from mindviz.types import Decoded, MindvizError
-from mindviz.ui import background, components
-from mindviz.ui.lesions import Lesions
-from mindviz.ui.own_files import NOTHING, PARCELS, OwnFiles
-from mindviz.ui.workspace import Workspace
+from mindviz.ui import components
 
 _log = logging.getLogger(__name__)
 _NOTHING_YET = "Decode a scan first: then it is decoded again without the area that you take out."
@@ -36,7 +37,7 @@ CLOSED = json.dumps({"open": False, "by": "yeo7", "which": "", "ticket": 0})
 """The page's value; it sets another when something is chosen."""
 _PANEL = 'document.querySelector("#app-lesion .app-lesion")'
 _OPEN = f"""() => {_PANEL}?.dispatchEvent(new Event("app-open"))"""
-# The page numbers what it asks as it asks it: `mindviz.ui.background.Newest` says why.
+# The page numbers what it asks as it asks it: `mindviz.session.background.Newest` says why.
 _NUMBERED = f"(value, ...rest) => [{_PANEL}?.numbered?.() ?? value, ...rest]"
 
 
@@ -73,7 +74,7 @@ class Asked:
 
     @property
     def parcels(self) -> str | Parcellation:
-        """What `mindviz.lesion.groups_of` takes."""
+        """What `mindviz.attribution.lesion.groups_of` takes."""
         kind, _, name = self.by.partition(":")
         if kind != PARCELS:
             return self.by

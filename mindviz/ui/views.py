@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from mindviz.session.workspace import Similarity
 from mindviz.types import Decoded
-from mindviz.ui.workspace import Similarity
 
 
 def header(dataset: str, checkpoint: str, simulated: bool) -> str:
@@ -77,13 +77,3 @@ def note(decoded: Decoded) -> str:
         f"seed {settings.seed} · {settings.num_inference_steps} steps · "
         f"guidance {settings.guidance_scale:g}{negative} · {seconds:.1f} s"
     )
-
-
-def layer_choices(layers: int, read_out: bool = False) -> list[tuple[str, int]]:
-    """-1 is the mean over layers, as in `AttentionMap`; a read-out is the last layer."""
-    names = [*(f"layer {i + 1}" for i in range(layers - read_out)), *(["read-out"] if read_out else [])]
-    return [("all layers", -1), *((name, i) for i, name in enumerate(names))]
-
-
-def head_choices(heads: int) -> list[tuple[str, int]]:
-    return [("all heads", -1), *((f"head {i + 1}", i) for i in range(heads))]

@@ -42,9 +42,9 @@ def cold_start(data: Path) -> float:
 def decodes(data: Path, count: int) -> list[float]:
     """Seconds of each of `count` decodes with the checkpoint's own settings, the first of which reads the encoder."""
     sys.path.insert(0, str(ROOT))
-    from mindviz import ui
+    from mindviz import session
 
-    workspace = ui.open_workspace(data)
+    workspace = session.open(data)
     subject = workspace.subjects[0]
     run = workspace.runs(subject)[0]
     seconds = []

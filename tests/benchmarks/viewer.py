@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "ui")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 TARGET_MS, FIRST_TARGET_MS = 300, 2500
 SIZE = {"width": 960, "height": 640}  # a canvas of 928 x 440 pixels
 SUBJECT = "1"
@@ -66,25 +66,27 @@ class Bench:
 
     def scan(self, index: int) -> float:
         """Python encodes another scan and makes its map, the browser draws it."""
-        from mindviz.ui import map_choice, viewer
+        from mindviz.session import map_request
+        from mindviz.viewer import payloads
 
-        start, choice = time.perf_counter(), map_choice.choose("received", 2)
+        start, choice = time.perf_counter(), map_request.choose("received", 2)
         window = self.workspace.dataset.window(SUBJECT, self.run, index + 1)
         surface = self.workspace.surface_map(SUBJECT, self.workspace.map_of(window, choice), choice.title)
-        text = viewer.values_payload(surface, choice.title, choice.units, True)
+        text = payloads.values_payload(surface, choice.title, choice.units, True)
         return (time.perf_counter() - start) * 1000 + self.change(MAP, text)
 
     def click(self, index: int) -> float:
         """Python tells of a voxel, once the run's map is known; the browser draws the two courses."""
         from mindviz.brain import meshes
-        from mindviz.ui import courses, map_choice, telling
+        from mindviz.session import map_request, time_courses
+        from mindviz.ui import places
 
-        courses.courses_of(self.workspace).fill(SUBJECT, self.run, map_choice.choose("received", 2), 0)
+        time_courses.courses_of(self.workspace).fill(SUBJECT, self.run, map_request.choose("received", 2), 0)
         left = meshes.cortex_index(self.workspace.dataset.mesh)[0]
         vertices = self.workspace.dataset.run(SUBJECT, self.run).vertices
         start = time.perf_counter()
-        place = courses.Place("left", int(left[vertices[10 * index]]))
-        text = telling.detail(self.workspace, place, SUBJECT, self.run, 0, "received", 2)
+        place = time_courses.Place("left", int(left[vertices[10 * index]]))
+        text = places.detail(self.workspace, place, SUBJECT, self.run, 0, "received", 2)
         return (time.perf_counter() - start) * 1000 + self.change(CLICK, text)
 
     def compared(self, index: int) -> float:
@@ -122,10 +124,12 @@ def write_page(workspace: Any, folder: Path) -> Path:
     import numpy as np
 
     from mindviz.brain import from_cortex
-    from mindviz.ui import map_names, viewer
+    from mindviz.session import map_names
+    from mindviz.viewer import payloads
+    from mindviz.viewer.page import standalone_page
 
-    payload = viewer.values_payload(from_cortex(np.linspace(0, 1, 59412)), "Every vertex has a value")
-    text = viewer.standalone_page(payload, height_px=440, patches=map_names.patches(workspace, SUBJECT))
+    payload = payloads.values_payload(from_cortex(np.linspace(0, 1, 59412)), "Every vertex has a value")
+    text = standalone_page(payload, height_px=440, patches=map_names.patches(workspace, SUBJECT))
     path = folder / "cortex.html"
     path.write_text(text.replace('theme: "auto" });', 'theme: "auto" });\nviewer.drawnAt = performance.now();'))
     return path
@@ -145,12 +149,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the medians there too")
     options = parser.parse_args()
-    from cortex_page import WEBGL, launch
     from playwright.sync_api import sync_playwright
+    from support.cortex_page import WEBGL, launch
 
-    from mindviz import ui
+    from mindviz import session
 
-    workspace = ui.open_workspace(options.data)
+    workspace = session.open(options.data)
     print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     medians = {}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mindviz import cli
+from mindviz.session import background, export
 from mindviz.types import SamplingSettings
-from mindviz.ui import background, decode_tab, export
+from mindviz.ui import decode_tab
 from mindviz.video import read_video
 
 

@@ -11,8 +11,8 @@ import pytest
 from mindviz.data import Dataset
 from mindviz.decoder import Decoder
 from mindviz.metrics.cortex import truth_score
-from training.evaluate import film_shots
-from training.judge import dominant_shot, load_judge
+from training.demo.judge import dominant_shot, load_judge
+from training.studies.report import film_shots
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo"
 
@@ -78,7 +78,7 @@ def test_setting_category_object_and_motion_are_decoded_far_above_chance(dataset
     whole = [k for k in range(235) if not dominant_shot(shots, 6 * k, 6 * k + 6)[1]]
     chosen = whole[:: len(whole) // 48][:48]
     seen = [shots[dominant_shot(shots, 6 * k, 6 * k + 6)[0]] for k in chosen]
-    settings = [replace(decoder.default_settings, seed=k) for k in chosen]  # as training.evaluate does
+    settings = [replace(decoder.default_settings, seed=k) for k in chosen]  # as training.studies.report does
     clips = np.stack(
         [
             decoder.decode(dataset.window("1", "test1", k), s, attention=False).clip.frames

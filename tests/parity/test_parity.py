@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle import make_reference
 from safetensors.torch import load_file, save_file
+from support.oracle import make_reference
 
-from mindviz.checkpoint import fingerprint
 from mindviz.decoder import Decoder
+from mindviz.storage import fingerprint
 from mindviz.types import MindvizError
 from mindviz.verify import Comparison, import_checkpoint, passed, read_published, report, verify
 

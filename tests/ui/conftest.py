@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from app_page import DEMO, FLAGS, PATIENCE, SCREENSHOTS, App, leaves, running
+from support.app_page import DEMO, FLAGS, PATIENCE, SCREENSHOTS, App, leaves, running
 
 LONGEST_S = 900  # a test with the app that is started for it, on two cores that have other work
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"

@@ -12,9 +12,9 @@ import sys
 import zipfile
 
 import pytest
-from app_page import PATIENCE, ROOT, SCREENSHOTS, STARTING_S, choose, decode, pick, save
+from support.app_page import PATIENCE, ROOT, SCREENSHOTS, STARTING_S, choose, decode, pick, save
 
-from mindviz.ui.map_export import FILES
+from mindviz.session.map_export import FILES
 
 pytestmark = pytest.mark.browser
 

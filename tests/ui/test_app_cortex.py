@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from app_page import choose, decode, held, pick
+from support.app_page import choose, decode, held, pick
 
 pytestmark = pytest.mark.browser
 TITLED = "text => document.querySelector('#cortex .mv-title').textContent === text"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from app_page import PATIENCE, SCREENSHOTS, choose, decode, held
+from support.app_page import PATIENCE, SCREENSHOTS, choose, decode, held
 from test_app_maps import write_dlabel
 
 from mindviz.brain import parcellations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app_page import choose, decode, pick, save
+from support.app_page import choose, decode, pick, save
 
 from mindviz.brain import cortex_index, from_cortex, parcellations, write_gifti
 

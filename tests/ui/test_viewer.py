@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cortex_page import (
+from support.cortex_page import (
     LIMIT_MS,
     WEBGL,
     area_map,
@@ -20,7 +20,9 @@ from cortex_page import (
 )
 
 from mindviz.brain import from_cortex, meshes, parcellations
-from mindviz.ui import viewer
+from mindviz.ui import cortex_view
+from mindviz.viewer import payloads
+from mindviz.viewer.page import standalone_page
 
 pytestmark = pytest.mark.browser
 
@@ -34,9 +36,9 @@ def browser(playwright):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    payload = viewer.values_payload(area_map("V1"), "Attention, layer 1", "× uniform", simulated=True)
+    payload = payloads.values_payload(area_map("V1"), "Attention, layer 1", "× uniform", simulated=True)
     path = tmp_path_factory.mktemp("page") / "cortex.html"
-    path.write_text(viewer.standalone_page(payload, height_px=300), encoding="utf-8")
+    path.write_text(standalone_page(payload, height_px=300), encoding="utf-8")
     return path
 
 
@@ -356,10 +358,10 @@ def test_inside_gradio_an_update_changes_the_colours_only(browser):
 
     def draw(layer):
         surface_map = area_map(f"V{int(layer)}")
-        return viewer.values_payload(surface_map, f"Attention, layer {int(layer)}", simulated=True)
+        return payloads.values_payload(surface_map, f"Attention, layer {int(layer)}", simulated=True)
 
     with gr.Blocks() as demo:
-        cortex = viewer.viewer_html(height_px=260)
+        cortex = cortex_view.viewer_html(height_px=260)
         layer = gr.Number(1, label="Layer")
         layer.change(draw, layer, cortex, show_progress="hidden")
         demo.load(draw, layer, cortex, show_progress="hidden")

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cortex_page import LIMIT_MS, WEBGL, area_map, coloured, drawn_pixels, launch, near, show, watched
+from support.cortex_page import LIMIT_MS, WEBGL, area_map, coloured, drawn_pixels, launch, near, show, watched
 
 from mindviz.brain import Projection, from_cortex, meshes, parcellations
-from mindviz.ui import viewer
+from mindviz.viewer import payloads
+from mindviz.viewer.page import standalone_page
 
 pytestmark = pytest.mark.browser
 AREAS = parcellations.load("hcp-mmp")
@@ -17,15 +18,15 @@ CAUTION = "Attention is not <importance>. Zero is its control: the mean of the m
 
 
 def pair(first="V1", second="V2", value=3.0, units="× uniform", other_units="× uniform"):
-    one = viewer.values_payload(area_map(first), f"Left {first}", units, simulated=True)
-    return viewer.pair_payload(one, viewer.values_payload(area_map(second, value), f"Right {second}", other_units))
+    one = payloads.values_payload(area_map(first), f"Left {first}", units, simulated=True)
+    return payloads.pair_payload(one, payloads.values_payload(area_map(second, value), f"Right {second}", other_units))
 
 
 @pytest.fixture(scope="module")
 def module_page(playwright, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "cortex.html"
-    patches = viewer.patches_payload(VOXELS, np.arange(VOXELS.size) // 32)
-    path.write_text(viewer.standalone_page(pair(), height_px=300, caution=CAUTION, patches=patches), encoding="utf-8")
+    patches = payloads.patches_payload(VOXELS, np.arange(VOXELS.size) // 32)
+    path.write_text(standalone_page(pair(), height_px=300, caution=CAUTION, patches=patches), encoding="utf-8")
     browser = launch(playwright, WEBGL)
     page = watched(browser)
     page.emulate_media(reduced_motion="reduce")
@@ -108,9 +109,9 @@ def test_one_scale_is_a_choice_where_units_agree(page):
 
 
 def test_a_map_that_could_not_be_made_is_a_sentence_beside_the_other(page):
-    one = viewer.values_payload(area_map("V1"), "There")
-    missing = viewer.missing_payload("fsLR-32k", "Not there", "The encoder before contrast has no read-out.")
-    page.evaluate("p => viewer.setValues(p)", viewer.pair_payload(one, missing))
+    one = payloads.values_payload(area_map("V1"), "There")
+    missing = payloads.missing_payload("fsLR-32k", "Not there", "The encoder before contrast has no read-out.")
+    page.evaluate("p => viewer.setValues(p)", payloads.pair_payload(one, missing))
     left, right = halves(drawn_pixels(page))
     assert coloured(left).any() and not coloured(right).any() and (right[..., 3] == 255).any()
     assert page.locator(".mv-message").all_inner_texts() == ["", "The encoder before contrast has no read-out."]
@@ -188,12 +189,12 @@ def test_borders_of_patches_lie_between_patches(page):
 
 
 def test_an_empty_parcellation_is_a_sentence(page):
-    nothing = viewer.patches_payload(VOXELS, np.full(VOXELS.size, -1))
+    nothing = payloads.patches_payload(VOXELS, np.full(VOXELS.size, -1))
     show(page, area_map("V1"))
     page.evaluate("p => viewer.setPatches(p)", nothing)
     page.evaluate("viewer.setOutlines('patch')")
     assert "no border to draw" in page.locator(".mv-message").inner_text()
-    page.evaluate("p => viewer.setPatches(p)", viewer.patches_payload(VOXELS, np.arange(VOXELS.size) // 32))
+    page.evaluate("p => viewer.setPatches(p)", payloads.patches_payload(VOXELS, np.arange(VOXELS.size) // 32))
     assert not page.locator(".mv-message").is_visible()
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from cortex_page import LIMIT_MS, WEBGL, area_map, drawn_pixels, launch, seen_vertices, watched
+from support.cortex_page import LIMIT_MS, WEBGL, area_map, drawn_pixels, launch, seen_vertices, watched
 
-from mindviz.ui import viewer
+from mindviz.viewer import payloads
+from mindviz.viewer.page import standalone_page
 
 pytestmark = pytest.mark.browser
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def page(playwright, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "cortex.html"
-    path.write_text(viewer.standalone_page(viewer.values_payload(area_map("V1"), "V1"), height_px=300))
+    path.write_text(standalone_page(payloads.values_payload(area_map("V1"), "V1"), height_px=300))
     browser = launch(playwright, WEBGL)
     page = watched(browser)
     page.goto(path.as_uri())
@@ -38,13 +39,13 @@ def test_leaving_out_what_is_turned_away_changes_no_pixel_and_no_pick(page, surf
 
 
 def test_two_maps_and_outlines_are_drawn_whole_as_well(page):
-    both = viewer.pair_payload(*(viewer.values_payload(area_map(name), name) for name in ("V1", "V2")))
+    both = payloads.pair_payload(*(payloads.values_payload(area_map(name), name) for name in ("V1", "V2")))
     page.evaluate("p => { viewer.setValues(p); viewer.setOutlines('area'); }", both)
     drawn = drawn_pixels(page)
     page.evaluate("viewer.scene.culls = false")
     assert np.array_equal(drawn, drawn_pixels(page))
     page.evaluate("viewer.scene.culls = true; viewer.setOutlines('')")
-    page.evaluate("p => viewer.setValues(p)", viewer.values_payload(area_map("V1"), "V1"))
+    page.evaluate("p => viewer.setValues(p)", payloads.values_payload(area_map("V1"), "V1"))
 
 
 def test_another_surface_is_there_at_once_and_was_made_ready_before(page):

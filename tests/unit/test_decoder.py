@@ -8,22 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
+from support import tiny
 
-from mindviz.checkpoint import load_arrays, save_arrays, write_json
-from mindviz.checkpoint_folder import CheckpointInfo, write_checkpoint
+from mindviz.checkpoint.folder import CheckpointInfo, write_checkpoint
+from mindviz.checkpoint.subject import SINGLE, SubjectData
 from mindviz.data import Dataset
-from mindviz.decoder import SINGLE, Decoder
-from mindviz.diffusion import (
-    LatentCodec,
-    VideoUNet,
-    guided,
-    initial_latents,
-    make_scheduler,
-    sample,
-)
-from mindviz.encoder import EncoderConfig, FMRIEncoder, SubjectData
+from mindviz.decoder import Decoder
+from mindviz.diffusion import LatentCodec, VideoUNet, guided, initial_latents, make_scheduler, sample
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.storage import load_arrays, save_arrays, write_json
 from mindviz.types import MindvizError, SamplingSettings, Window
 
 VOXELS = 40

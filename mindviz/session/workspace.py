@@ -1,0 +1,312 @@
+"""What the page works on: one decoder, one dataset, and what follows from them. Knows nothing of gradio."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from einops import rearrange
+from PIL import Image
+
+from mindviz import brain, metrics, video
+from mindviz.attribution.attention import attention_map
+from mindviz.attribution.explainer import Explainer
+from mindviz.attribution.methods import METHODS, caution
+from mindviz.checkpoint.subject import encoder_folder
+from mindviz.data.whole_runs import run_scans
+from mindviz.extensions.readout import has_readout
+from mindviz.progress import Progress, part_of, silent
+from mindviz.session.map_request import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
+from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip, Window
+
+if TYPE_CHECKING:
+    from mindviz.brain import Parcellation
+    from mindviz.data import Dataset
+    from mindviz.decoder import Decoder
+
+_NUM_SHUFFLED = 16  # scans whose voxels are exchanged for that control
+_NUM_OTHERS = 20  # clips of other shots that the SSIM baseline averages; SSIM is too slow for all of them
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How like the truth a decoded clip is, each number beside what it must be read against.
+
+    Attributes
+    ----------
+    ssim, ssim_others : SSIM of the decoded clip to the truth, and to the mean of clips of other shots.
+    psnr, psnr_others : the same in dB.
+    rank, count : the truth's place among the `count` test clips, ordered by their pixel distance to the decoded clip
+        (1 is nearest; guessing gives (count + 1) / 2).
+    """
+
+    ssim: float
+    ssim_others: float
+    psnr: float
+    psnr_others: float
+    rank: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A decoder and the dataset it decodes; `check` in the constructor has said that they fit."""
+
+    decoder: Decoder
+    dataset: Dataset
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the scans are simulated, or the decoder was trained on such."""
+        return self.dataset.simulated or self.decoder.simulated
+
+    def caution(self, method: str) -> str:
+        """`mindviz.attribution.explainer.caution` of this decoder."""
+        return caution(self.decoder, method)
+
+    @property
+    def tr(self) -> float:
+        """Seconds of film for each scan."""
+        return self.dataset.info.tr
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects of the dataset that have an encoder (`Decoder.check` has seen to it that there is one)."""
+        known = self.decoder.subjects
+        return tuple(subject for subject in self.dataset.subjects if subject in known or not known)
+
+    def runs(self, subject: str) -> tuple[str, ...]:
+        return tuple(self.dataset.runs(subject, "test"))
+
+    def count(self, subject: str, run: str) -> int:
+        """Number of scans of a run: those with a clip and a volume."""
+        return min(len(self.clips(run)), len(self.dataset.run(subject, run).bold))
+
+    @lru_cache(maxsize=8)  # noqa: B019 - one workspace lives as long as the process
+    def clips(self, run: str) -> np.ndarray:
+        """Every clip of a run, (N, F, H, W, 3) uint8."""
+        frames, length = self.dataset.film(run).frames, self.dataset.clip_frames
+        return rearrange(frames[: len(frames) // length * length], "(n f) h w c -> n f h w c", f=length)
+
+    def cuts(self, run: str) -> list[int]:
+        """Scans in which a new shot begins; empty where the shots are not known."""
+        frames = self.clips(run).shape[1]  # a scan belongs to the shot that its middle frame lies in
+        return sorted({max(0, math.ceil((shot["start"] - frames // 2) / frames)) for shot in self.dataset.shots(run)})
+
+    def caption(self, run: str, index: int) -> str:
+        """The captions of a clip, each once, in order."""
+        return " → ".join(dict.fromkeys(self.dataset.captions(run, index)))
+
+    def decode(
+        self,
+        subject: str,
+        run: str,
+        index: int,
+        settings: SamplingSettings,
+        callback: Callable[..., None] | None = None,
+    ) -> Decoded:
+        """Decode a scan; a ``"given"`` negative is the mean window of the run, as in the published evaluation."""
+        window = self.dataset.window(subject, run, index)
+        return self.decoder.decode(window, settings, self.negative(window, settings), callback)
+
+    def negative(self, window: Window, settings: SamplingSettings) -> np.ndarray | None:
+        """The scans (T, V) that a ``"given"`` negative stands for; None for the stored mean."""
+        given = settings.negative == "given"
+        return self.dataset.windows(window.subject, window.run).mean(0) if given else None
+
+    def attention(self, decoded: Decoded, layer: int, head: int) -> AttentionMap:
+        return attention_map(self.decoder, decoded, decoded.window.subject, layer, head)
+
+    def methods(self, subject: str) -> tuple[str, ...]:
+        """The methods of attribution that this checkpoint allows."""
+        data = self.decoder.data(subject)
+        if data is None:
+            return ("received",)
+        return tuple(m for m in METHODS if m != "pattern" or data.explained is not None)
+
+    @lru_cache(maxsize=16)  # noqa: B019 - one workspace lives as long as the process
+    def explainer(self, subject: str, stage: str = "full") -> Explainer:
+        return Explainer(self.decoder, subject, stage, run_scans(self.dataset, subject))
+
+    def stages(self, subject: str) -> tuple[str, ...]:
+        """Stages of training besides the last whose encoders can be asked; ``"untrained"`` always can."""
+        if self.decoder.data(subject) is None:
+            return ()
+        home = self.decoder.folder
+        held = [stage for stage in STAGE_NAMES if encoder_folder(home, subject, stage).is_dir()]
+        same = (self.decoder.info.stage, "full")  # the folder of the last stage is that of the decoder itself
+        return ("untrained", *(stage for stage in held if stage not in same))
+
+    def patches(self, subject: str) -> np.ndarray:
+        """The patch of each voxel (V,), from 0; -1 for one that the encoder leaves out."""
+        config = self.decoder.encoder_config(subject)
+        place = np.arange(config.num_voxels)
+        return np.where(place < config.patching.length, place // config.patch_size, -1)
+
+    def maps(self, subject: str, run: str, indices: np.ndarray, choice: MapChoice) -> np.ndarray:
+        """The map of several scans of a run, less that of the control of each, (N, V)."""
+        windows = [self.dataset.window(subject, run, int(index)) for index in indices]
+        wanted = (choice.method, choice.layer, choice.head, None, choice.position)
+        found = self._asked(subject, choice).maps(windows, *wanted)
+        if choice.control == "uniform":
+            return found - found.mean(axis=1, keepdims=True)
+        if choice.control == "untrained":
+            return found - self.explainer(subject, "untrained").maps(windows, *wanted)
+        if choice.control:
+            raise MindvizError(f"{CONTROL_NAMES[choice.control]}: asked for one scan at a time (`attribution`)")
+        return found
+
+    def attribution(
+        self, decoded: Decoded, method: str = "received", layer: int = -1, head: int = -1, control: str = "",
+        position: int = -1, progress: Progress = silent,
+    ) -> AttentionMap:  # fmt: skip
+        """The map of a decoded scan by any method, less that of a control where one is named.
+
+        `position` is one scan of the window, from 0; -1 is all of them.
+        """
+        window, choice = decoded.window, choose(method, layer, head, control, position=position)
+        if method == "received" and position == -1:  # captured when it was decoded
+            found = self.attention(decoded, layer, head)
+        else:
+            found = self._alone(window, choice, None, progress)
+        return self._less(found, window, choice, None, progress)
+
+    def map_of(
+        self, window: Window, choice: MapChoice, by: Parcellation | None = None, progress: Progress = silent
+    ) -> AttentionMap:
+        """The map of a scan that need not have been decoded, of any subject and stage (`attribution`).
+
+        `by` holds the parcels that a lesion of areas takes out, if not HCP-MMP's.
+
+        Raises
+        ------
+        MindvizError
+            If the encoder of that stage has no such layer or head, or the method does not exist for it.
+        """
+        return self._less(self._alone(window, choice, by, progress), window, choice, by, progress)
+
+    def _asked(self, subject: str, choice: MapChoice) -> Explainer:
+        """The explainer of a choice, whose encoder has that layer."""
+        explainer = self.explainer(subject, choice.stage)
+        config = explainer.config
+        layers = config.depth + has_readout(config)
+        if choice.layer >= layers:
+            lacks = "" if has_readout(config) else " and no read-out"
+            raise MindvizError(f"{STAGE_NAMES[choice.stage]} has {layers} layers{lacks}: choose another layer")
+        return explainer
+
+    def _alone(self, window: Window, choice: MapChoice, by: Parcellation | None, progress: Progress) -> AttentionMap:
+        """The map without its control; the progress is that of both."""
+        explainer, parts = self._asked(window.subject, choice), len(self._compared(window, choice))
+        asked = (choice.method, choice.layer, choice.head, part_of(progress, 0, 1 + parts), choice.position, by)
+        values = explainer.maps([window], *asked)[0]
+        return AttentionMap(values, choice.layer, choice.head, explainer.stage, choice.method)
+
+    def _less(
+        self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None, progress: Progress
+    ) -> AttentionMap:
+        parts = len(self._compared(window, choice))
+        return self.less(found, window, choice, by, part_of(progress, 1, 1 + parts, parts))
+
+    def less(
+        self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None = None,
+        progress: Progress = silent,
+    ) -> AttentionMap:  # fmt: skip
+        """A map less that of its control, where there is one."""
+        scans = self._compared(window, choice)
+        if not scans:
+            return found
+        explainer = self.explainer(window.subject, choice.stage)
+        asked = (choice.method, choice.layer, choice.head)
+        less = explainer.control(choice.control, scans, *asked, 0, progress, choice.position, by)
+        return replace(found, values=found.values - less, method=f"{choice.method} minus {choice.control}")
+
+    def _compared(self, window: Window, choice: MapChoice) -> list[Window]:
+        """The scans whose maps are the control of that of `window`; none where it has no control."""
+        if not choice.control:
+            return []
+        whole = METHODS[choice.method].of_run  # such a method shuffles the whole run itself
+        return self._around(window) if choice.control == "shuffled" and not whole else [window]
+
+    def _around(self, window: Window) -> list[Window]:
+        """A scan and others of its run, evenly spread."""
+        count = self.count(window.subject, window.run)
+        others = np.linspace(0, count - 1, min(_NUM_SHUFFLED, count)).round().astype(int)
+        chosen = sorted({window.index, *others.tolist()})
+        return [self.dataset.window(window.subject, window.run, index) for index in chosen]
+
+    def layers_and_heads(self, subject: str) -> tuple[int, int]:
+        """How many layers and heads the encoder of a subject has; a read-out counts as the last layer."""
+        config = self.decoder.encoder_config(subject)
+        return config.depth + has_readout(config), config.num_heads
+
+    def has_read_out(self, subject: str) -> bool:
+        """Whether the last layer is a read-out, through which all passes."""
+        return has_readout(self.decoder.encoder_config(subject))
+
+    def check_layer_and_head(self, subject: str, layer: int, head: int) -> None:
+        """Refuse a layer or head that the encoder does not have (-1 is the mean)."""
+        for name, wanted, number in zip(("layer", "head"), (layer, head), self.layers_and_heads(subject), strict=True):
+            if not -1 <= wanted < number:
+                raise MindvizError(
+                    f"the encoder of subject {subject}: expected a {name} from -1 to {number - 1}, found {wanted}"
+                )
+
+    @lru_cache(maxsize=8)  # noqa: B019 - one workspace lives as long as the process
+    def projection(self, subject: str) -> brain.Projection:
+        """From a subject's voxels to the dataset's mesh; where scans came as images, to every vertex in a voxel."""
+        vertices = self.dataset.run(subject, self.runs(subject)[0]).vertices
+        return brain.Projection(vertices, self.dataset.mesh, self.dataset.volume(subject))
+
+    def surface_map(self, subject: str, attention: AttentionMap, label: str) -> SurfaceMap:
+        """The map on the dataset's mesh; `Decoder.check` has compared its vertices with the checkpoint's."""
+        return self.projection(subject).to_surface(attention.values, label)
+
+    def similarity(self, decoded: Decoded) -> Similarity:
+        """Compare with the truth, and with clips of other shots as a baseline."""
+        clips, index = self.clips(decoded.window.run), decoded.window.index
+        return compare(decoded.clip, clips, index, self._others(decoded.window.run, index))
+
+    def _others(self, run: str, index: int) -> np.ndarray:
+        """Up to `_NUM_OTHERS` scans, evenly spread, that do not lie in the shot of scan `index`."""
+        cuts = np.array([0, *self.cuts(run)])
+        shots = np.searchsorted(cuts, np.arange(len(self.clips(run))), side="right")
+        others = np.flatnonzero(shots != shots[index])
+        if not len(others):  # the shots are not known, or there is but one
+            others = np.delete(np.arange(len(shots)), index)
+        return others[np.linspace(0, len(others) - 1, min(_NUM_OTHERS, len(others))).round().astype(int)]
+
+
+def compare(decoded: VideoClip, clips: np.ndarray, index: int, others: np.ndarray) -> Similarity:
+    """`Similarity` of one decoded clip to clip `index` of `clips` (N, F, H, W, 3), with `others` as the baseline."""
+    truth = clips[index : index + 1]
+    frames = video.resized(decoded, truth.shape[1], truth.shape[2:4])[None]
+    distance = np.array([np.mean((frames[0] - clip.astype(np.float32)) ** 2) for clip in clips])
+    repeated = np.repeat(frames, len(others), axis=0)
+    return Similarity(
+        ssim=float(metrics.ssim(frames, truth)[0]),
+        ssim_others=float(np.mean(metrics.ssim(repeated, clips[others]))),
+        psnr=float(metrics.psnr(frames, truth)[0]),
+        psnr_others=float(np.mean(metrics.psnr(repeated, clips[others]))),
+        rank=float(1 + (distance < distance[index]).sum() + ((distance == distance[index]).sum() - 1) / 2),
+        count=len(clips),
+    )
+
+
+def thumbnail_sheet(clips: np.ndarray, columns: int = 16, size: int = 64) -> str:
+    """The middle frame of each clip (N, F, H, W, 3) in one picture, `columns` beside each other, as a data address."""
+    small = [video.resize(VideoClip(clip[len(clip) // 2][None], 1.0), size, size) for clip in clips]
+    buffer = io.BytesIO()
+    Image.fromarray(video.sprite_sheet(small, columns)).save(buffer, "JPEG", quality=82)
+    return data_address(buffer.getvalue(), "image/jpeg")
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """Bytes as a ``data:`` address, which a page shows without asking any server."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,121 @@
+"""What is told of a place of the cortex that is clicked: asked by the page, answered from the courses of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from mindviz.session import map_names, time_courses
+from mindviz.session.map_jobs import Request
+from mindviz.session.map_request import MapChoice
+from mindviz.session.own_files import NOTHING, OwnFiles
+from mindviz.session.workspace import Workspace
+from mindviz.types import MindvizError
+from mindviz.ui import cortex_view
+
+if TYPE_CHECKING:
+    from mindviz.ui.brain_panel import BrainPanel
+
+_log = logging.getLogger(__name__)
+_UNKNOWN = "Reading the run failed for a reason that mindviz does not know; the terminal it runs in shows the details."
+_QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+
+
+def tie(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
+    """Tell of the place that is clicked, and anew of the same place after another map or scan was `drawn`.
+
+    Which place that is, the page says with every request: kept here, it would be that of whichever of several clicks is
+    answered last, and the page would wait for ever for what is told of its own.
+    """
+
+    def tell(sent: Any, *asked: Any) -> Any:
+        return answered(sent, lambda place, ticket: _answer(workspace, place, asked, ticket))
+
+    def tell_all(sent: Any, *asked: Any) -> Any:
+        """The same once the maps are known for the whole run; another click may have seen to that meanwhile."""
+
+        def filled(place: time_courses.Place, ticket: int) -> str:
+            missing = _fill(workspace, asked)
+            return _answer(workspace, place, asked, ticket, goes_on=False, missing=missing)
+
+        return answered(sent, filled)
+
+    inputs: list[Any] = [panel.asked, *where, *panel.choices, panel.other]
+    clicked = panel.view.select(tell, inputs, panel.view, js=cortex_view.ASK, trigger_mode="multiple", **_QUIET)
+    latest: dict[str, Any] = {"js": cortex_view.ASK, "trigger_mode": "always_last", **_QUIET}
+    for told in [clicked, *(event.then(tell, inputs, panel.view, **latest) for event in drawn)]:
+        for answer in (told, told.then(tell_all, inputs, panel.view, **latest)):
+            answer.failure(None, None, None, js=cortex_view.UNTOLD)
+
+
+def answered(sent: Any, job: Callable[[time_courses.Place, int], str]) -> Any:
+    """What `job` tells of the place that a page asks about, or the sentence that says why it cannot.
+
+    Beside the queue, gradio tells the page of no error.
+    """
+    request = Request.read(sent)
+    if request.place is None:
+        return gr.skip()
+    place = time_courses.Place(*(request.place[key] for key in ("side", "vertex", "outlines")))
+    try:
+        return gr.update(detail=job(place, request.ticket))
+    except MindvizError as error:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - logged whole; the page shows a sentence, never a traceback
+        _log.exception("telling of %s failed", place)
+        said = _UNKNOWN
+    return gr.update(detail=time_courses.as_json(time_courses.refused(place, said), request.ticket))
+
+
+def detail(
+    workspace: Workspace, place: time_courses.Place, subject: str, run: str, scan: int,
+    method: str = "received", layer: int = -1, head: int = -1, control: str = "", position: int = -1,
+    own: OwnFiles = NOTHING, other: str = "",
+) -> str:  # fmt: skip
+    """What the viewer tells of a place (`time_courses.told`), as JSON."""
+    return _answer(workspace, place, (subject, run, scan, method, layer, head, control, position, own, other))
+
+
+def _answer(
+    workspace: Workspace, place: time_courses.Place, asked: Sequence[Any], ticket: int = 0, goes_on: bool = True,
+    missing: str = "",
+) -> str:  # fmt: skip
+    """`detail` of what the page `asked`, as the answer to a request of that number."""
+    subject, run, scan, *chosen, own, other = asked
+    choice = own.choice(*chosen)
+    beside = beside_of(workspace, subject, choice, other, own)
+    beside = replace(beside, missing=missing) if beside else None
+    content = time_courses.told(workspace, subject, run, int(scan), choice, place, own.by(choice), goes_on, beside)
+    return time_courses.as_json(content, ticket)
+
+
+def _fill(workspace: Workspace, asked: Sequence[Any]) -> str:
+    """Compute what is lacking of the maps that are told of, if they are cheap; says why there is no second one."""
+    subject, run, scan, *chosen, own, other = asked
+    choice, known = own.choice(*chosen), time_courses.courses_of(workspace)
+    beside = beside_of(workspace, subject, choice, other, own)
+    known.fill(subject, run, choice, int(scan))
+    if beside and isinstance(beside.what, MapChoice):
+        try:
+            known.fill(beside.subject, run, beside.what, int(scan))
+        except MindvizError as error:
+            return str(error)
+    return ""
+
+
+def beside_of(
+    workspace: Workspace, subject: str, choice: MapChoice, other: str, own: OwnFiles = NOTHING
+) -> time_courses.Beside | None:
+    """The map that a value of `map_names.others` puts beside that of `choice`; None for none."""
+    if not other:
+        return None
+    theirs = own.map(other)
+    if theirs:
+        return time_courses.Beside((choice.title, f"Your map: {theirs[0]}"), subject, theirs[1])
+    second, whose = map_names.changed(choice, subject, other, own)
+    titles = map_names.aspects(workspace, (choice, subject), (second, whose), other.partition(":")[0])
+    return time_courses.Beside(titles, whose, second, own.by(second))

@@ -1,0 +1,1 @@
+"""What several tests share: sizes, small models, a page under test."""

@@ -1,0 +1,240 @@
+"""The encoder, masked brain modelling and the contrastive loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mindviz.attribution.attention import patch_sources
+from mindviz.encoder import (
+    ContrastiveConfig,
+    ContrastiveHead,
+    EncoderConfig,
+    FMRIEncoder,
+    MaskedAutoencoder,
+    MaskedConfig,
+    Patching,
+    info_nce,
+    initialise_encoder,
+)
+from mindviz.types import MindvizError
+
+SMALL = EncoderConfig(num_voxels=70, embed_dim=16, depth=2, num_heads=4, num_tokens=3, token_dim=8)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+# ---------------------------------------------------------------------- patching
+@pytest.mark.parametrize(
+    ("voxels", "padding", "length"),
+    [(70, "minimal", 80), (80, "minimal", 80), (70, "published", 80), (80, "published", 96), (70, "drop", 64)],
+)
+def test_padding_and_back(voxels: int, padding: str, length: int) -> None:
+    patching = Patching(voxels, 16, padding)
+    bold = torch.randn(2, voxels)
+    padded = patching.pad(bold)
+    assert padded.shape == (2, length) == (2, patching.num_patches * 16)
+    back = patching.unpad(padded)
+    assert back.shape == bold.shape
+    assert torch.equal(back[:, : min(voxels, length)], bold[:, : min(voxels, length)])
+    if padding != "drop":  # the map of attention to voxels must know the same places
+        places = patch_sources(voxels, 16, padding).ravel()
+        expected = np.where(places >= 0, bold.numpy()[:, places], 0.0)
+        assert np.array_equal(padded.numpy(), expected)
+
+
+def test_published_padding_takes_scans_that_are_padded_already() -> None:
+    bold = torch.randn(1, 70)
+    patching = Patching(70, 16, "published")
+    assert torch.equal(patching.pad(patching.pad(bold)), patching.pad(bold))
+    with pytest.raises(MindvizError, match="expected 70 voxels, found 71"):
+        patching.pad(torch.randn(1, 71))
+
+
+# ---------------------------------------------------------------------- the encoder
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        replace(SMALL, use_temporal=False),
+        replace(SMALL, window_size=1, use_norm=True, mlp_ratio=2.5),
+        replace(SMALL, patch_embedding="per_patch", padding="published"),
+        replace(SMALL, patch_embedding="per_patch", readout_rank=8, readout_hidden=6),
+    ],
+    ids=["plain", "no temporal", "one scan, norm", "per patch", "read-out"],
+)
+def test_tokens_and_attention_of_one_pass(config: EncoderConfig) -> None:
+    encoder = FMRIEncoder(config).eval()
+    bold = torch.randn(3, config.window_size, config.num_voxels)
+    tokens, attention = encoder.encode(bold, attention=True)
+    patches = config.patching.num_patches
+    assert tokens.shape == (3, 3, 8)
+    assert torch.allclose(tokens, encoder(bold), atol=1e-5)
+    assert encoder.encode(bold)[1] == []
+    assert len(attention) == config.depth + bool(config.readout_rank)
+    if config.readout_rank:
+        last = attention.pop()
+        assert last.spatial.shape == (3 * config.window_size, 4, 1, patches) and last.temporal is None
+        assert torch.allclose(last.spatial.sum(-1), torch.ones(()), atol=1e-5)
+    for layer in attention:
+        assert layer.spatial.shape == (3 * config.window_size, 4, patches, patches)
+        assert torch.allclose(layer.spatial.sum(-1), torch.ones(()), atol=1e-5)
+        assert (layer.temporal is None) == (not config.use_temporal)
+        if layer.temporal is not None:
+            assert layer.temporal.shape == (3 * patches, 4, config.window_size, config.window_size)
+
+
+def test_shared_and_own_patch_weights() -> None:
+    """Exchanging two patches (and their places) leaves a shared embedding's features as they were, not the others'."""
+    for kind, same in (("shared", True), ("per_patch", False)):
+        encoder = FMRIEncoder(replace(SMALL, num_voxels=32, patch_embedding=kind)).eval()
+        scans = torch.randn(1, 32)
+        swapped = encoder.patch_embed(torch.cat([scans[:, 16:], scans[:, :16]], 1)).flip(1)
+        assert torch.allclose(encoder.patch_embed(scans), swapped, atol=1e-6) == same
+
+
+READ_OUT = replace(SMALL, readout_rank=8, readout_hidden=6, readout_dropout=0.0)
+
+
+def test_the_read_out_begins_as_a_linear_map_of_all_voxels() -> None:
+    """Uniform attention and no correction: tokens = out(sum of the codes of all voxels), whatever the transformer."""
+    encoder = FMRIEncoder(READ_OUT).eval()
+    torch.nn.init.normal_(encoder.readout.codes)
+    bold = torch.randn(4, 2, 70)
+    codes = encoder.readout.codes.flatten(1, 2)[:, :70]  # T, V, R; the padding holds no voxel
+    expected = encoder.readout.out(torch.einsum("btv,tvr->br", bold, codes)).view(4, 3, 8)
+    torch.testing.assert_close(encoder(bold), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_of_the_read_out_weighs_what_each_patch_says() -> None:
+    """An independent loop over scans, heads and patches."""
+    encoder = FMRIEncoder(READ_OUT).eval()
+    for parameter in encoder.readout.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    bold = torch.randn(1, 2, 70)
+    tokens, attention = encoder.encode(bold, attention=True)
+    said = encoder.readout.read(encoder.patches(bold))[0]  # T, P, R
+    weights = attention[-1].spatial[:, :, 0]  # T, A, P
+    code = torch.zeros(8)
+    for t in range(2):
+        for head in range(4):
+            for p in range(5):
+                part = slice(2 * head, 2 * head + 2)
+                code[part] += 5 * weights[t, head, p] * said[t, p, part]
+    expected = encoder.readout.out(encoder.readout.correction(code[None])).view(1, 3, 8)
+    torch.testing.assert_close(tokens, expected, atol=1e-4, rtol=1e-4)
+    assert weights.std() > 0.01
+
+
+def test_the_attention_of_the_read_out_learns() -> None:
+    encoder = FMRIEncoder(READ_OUT)
+    torch.nn.init.normal_(encoder.readout.codes)
+    encoder(torch.randn(4, 2, 70)).square().sum().backward()
+    assert encoder.readout.keys.weight.grad.abs().max() > 0
+
+
+def test_dropout_only_in_training() -> None:
+    encoder = FMRIEncoder(replace(SMALL, dropout=0.5))
+    bold = torch.randn(8, 2, 70)
+    assert not torch.equal(encoder(bold), encoder(bold))
+    encoder.eval()
+    assert torch.equal(encoder(bold), encoder(bold))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_heads": 5},
+        {"depth": 0},
+        {"dropout": 1.0},
+        {"patch_embedding": "none"},
+        {"padding": "zeros"},
+        {"readout_rank": 3},
+    ],
+)
+def test_bad_configurations(changes: dict) -> None:
+    with pytest.raises(MindvizError):
+        replace(SMALL, **changes)
+
+
+@pytest.mark.parametrize("shape", [(2, 70), (1, 3, 70), (1, 2, 71)])
+def test_bad_windows(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MindvizError, match="the encoder: expected"):
+        FMRIEncoder(SMALL)(torch.zeros(shape))
+
+
+# ---------------------------------------------------------------------- masked brain modelling
+MASKED = MaskedConfig(replace(SMALL, num_voxels=128), mask_ratio=0.75, decoder_dim=8, decoder_depth=1, decoder_heads=2)
+
+
+def test_only_masked_patches_are_scored() -> None:
+    model = MaskedAutoencoder(MASKED).eval()
+    scans = torch.randn(5, 128)
+    out = model(scans, torch.Generator().manual_seed(1))
+    assert (out.mask.sum(1) == 6).all()
+    target = scans.reshape(5, 8, 16)
+    expected = np.mean([((out.prediction - target)[n, p] ** 2).mean().item() for n, p in out.mask.nonzero().tolist()])
+    assert out.loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_masked_patches_are_hidden_from_the_model() -> None:
+    model = MaskedAutoencoder(MASKED).eval()
+    scans = torch.randn(2, 128)
+    out = model(scans, torch.Generator().manual_seed(1))
+    changed = torch.where(out.mask.repeat_interleave(16, 1), scans + 100.0, scans)
+    again = model(changed, torch.Generator().manual_seed(1))
+    assert torch.equal(out.mask, again.mask)
+    assert torch.equal(out.prediction, again.prediction)
+    other = model(scans, torch.Generator().manual_seed(2))
+    assert not torch.equal(out.mask, other.mask)
+
+
+def test_masked_modelling_learns_and_hands_over() -> None:
+    model = MaskedAutoencoder(MASKED)
+    wave = torch.sin(torch.arange(128) / 5.0) * torch.randn(32, 1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for step in range(40):
+        loss = model(wave, torch.Generator().manual_seed(step)).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    encoder = FMRIEncoder(MASKED.encoder)
+    initialise_encoder(encoder, model.encoder_state())
+    assert torch.equal(encoder.blocks[1].mlp.fc1.weight, model.blocks[1].mlp.fc1.weight)
+    assert encoder.blocks[0].attn_temp.proj.weight.abs().max() == 0
+    with pytest.raises(MindvizError, match="does not fit"):
+        initialise_encoder(FMRIEncoder(SMALL), model.encoder_state())
+
+
+# ---------------------------------------------------------------------- contrast
+def numpy_info_nce(a: np.ndarray, b: np.ndarray, scale: float) -> float:
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    logits = scale * a @ b.T
+    rows = [np.log(np.exp(m).sum(1)) - np.diag(m) for m in (logits, logits.T)]
+    return float(np.mean(rows))
+
+
+def test_info_nce_matches_numpy() -> None:
+    a, b = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    assert info_nce(a, b, 7.0).item() == pytest.approx(numpy_info_nce(a.numpy(), b.numpy(), 7.0), rel=1e-10)
+    assert info_nce(a, a, 100.0).item() < 0.01 < info_nce(a, a.roll(1, 0), 100.0).item()
+    with pytest.raises(MindvizError):
+        info_nce(a, b[:5], 1.0)
+
+
+def test_the_head_weighs_image_and_text_alike() -> None:
+    head = ContrastiveHead(ContrastiveConfig(token_dim=8, clip_dim=5, temperature=0.1))
+    tokens, image, text = torch.randn(4, 3, 8), torch.randn(4, 5), torch.randn(4, 5)
+    fmri = head(tokens).detach().numpy()
+    assert np.allclose(np.linalg.norm(fmri, axis=1), 1.0, atol=1e-5)
+    expected = 0.5 * numpy_info_nce(fmri, image.numpy(), 10.0) + 0.5 * numpy_info_nce(fmri, text.numpy(), 10.0)
+    assert head.loss(tokens, image, text).item() == pytest.approx(expected, rel=1e-4)

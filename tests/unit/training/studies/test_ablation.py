@@ -1,0 +1,270 @@
+"""Ablations, through the real demo's stages at tiny sizes, on scans in which the shots are easy to find."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import tiny
+
+from mindviz.data import Dataset
+from mindviz.diffusion import VAEConfig
+from mindviz.diffusion.clip import ClipConfig
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig
+from mindviz.extensions.naming import NamerConfig
+from mindviz.extensions.sketch import SketchConfig
+from mindviz.metrics.inference import bootstrap_interval
+from mindviz.storage import load_arrays, save_arrays
+from mindviz.types import MindvizError, VideoClip
+from mindviz.video import write_mp4
+from training.data.scans import load_scans
+from training.demo.correct import CorrectConfig
+from training.demo.publish import test_windows as windows_of_tests
+from training.demo.recipe import DEMO_FOUNDATION, FoundationRecipe, StagesRecipe
+from training.demo.world import WorldRecipe
+from training.engine.loop import LoopConfig
+from training.stages.contrast import ContrastConfig
+from training.studies import ablation
+from training.studies.ablation import VARIANTS, Bench, OneSubject, with_window
+from training.studies.ablation_table import MEASURES, TestClips, levels, markdown, measured, table_of
+
+LOOP = LoopConfig(steps=4, batch_size=6, lr=1e-3, warmup=2, save_every=2)
+ENCODER = EncoderConfig(
+    num_voxels=320,
+    patch_size=32,
+    embed_dim=8,
+    depth=1,
+    num_heads=2,
+    num_tokens=7,
+    token_dim=8,
+    patch_embedding="per_patch",
+    readout_rank=8,
+    readout_hidden=8,
+    layout_rank=4,
+    memory_heads=2,
+    memory_slots=2,
+)
+STAGES = StagesRecipe(
+    encoder=ENCODER,
+    mask_decoder=MaskedConfig(encoder=ENCODER.without_readout(), decoder_dim=8, decoder_depth=1, decoder_heads=2),
+    mask_loop=LOOP,
+    correct=CorrectConfig(),
+    correct_loop=LOOP,
+    half_correct_loop=LOOP,
+    contrast=ContrastConfig(),
+    contrast_loop=LOOP,
+    inflate_loop=LOOP,
+    sketch=SketchConfig(words=6, token_dim=8, rank=6, codes=8, channels=2, hidden=8, depth=1, shape=(4, 6, 16, 16)),
+    sketch_loops=(LOOP,),
+    namer=NamerConfig(codes=8, rank=6, hidden=8),
+    name_loop=LOOP,
+    sketched_loop=LOOP,
+    painting_loops=(LOOP,),
+    cotrain_loops=(LOOP,),
+    finish_loops=(LOOP,),
+)
+FOUNDATION = FoundationRecipe(
+    codec=VAEConfig(block_out_channels=(48,), latent_channels=4, norm_num_groups=1, patch_size=4, scaling_factor=1.0),
+    codec_loop=LOOP,
+    codec_polish=LOOP,
+    clip=ClipConfig(8, 64, 16, 8, 1, 4, 6, 8, 1, 2),
+    clip_loop=LOOP,
+    unet=tiny.UNET,
+    scheduler=DEMO_FOUNDATION.scheduler,
+    image_loop=LOOP,
+    image_polish=LOOP,
+)
+REPEATS = 4
+
+
+def test_a_sketch_hears_as_many_words_as_the_encoder_says() -> None:
+    with pytest.raises(MindvizError, match=r"the 6 words of the encoder \(7 tokens, .* found 7"):
+        replace(STAGES, sketch=replace(STAGES.sketch, words=7))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+    """A demo folder: the tiny film for testing, its negative four times for training, scans that follow the shots."""
+    home = tmp_path_factory.mktemp("demo")
+    data = home / "data"
+    shutil.copytree(tiny_dataset, data, ignore=shutil.ignore_patterns("checkpoint"))
+    film, notes = Dataset.open(data).film("test1"), json.loads((data / "stimuli" / "test1.json").read_text())
+    frames = np.concatenate([255 - film.frames] * REPEATS)
+    write_mp4(data / "stimuli" / "seg1.mp4", VideoClip(frames, film.fps), lossless=True)
+    (data / "stimuli" / "seg1.json").write_text(json.dumps({"captions": notes["captions"] * REPEATS, "shots": []}))
+    content = json.loads((data / "dataset.json").read_text())
+    content["stimuli"]["seg1"] = {"frames": len(frames)}
+    rng = np.random.default_rng(1)
+    for subject, splits in content["subjects"].items():
+        splits["train"] = ["seg1"]
+        patterns, folder = rng.standard_normal((7, 320)), data / f"subject{subject}"
+        vertices = load_arrays(folder / "test1.safetensors")["vertices"]
+        for run, repeats in (("seg1", REPEATS), ("test1", 1)):
+            shot = np.concatenate([[6, 6], np.tile(np.arange(12) // 2, repeats)])[: 12 * repeats]  # lag 2
+            bold = patterns[shot] + 0.3 * rng.standard_normal((len(shot), 320))
+            save_arrays(folder / f"{run}.safetensors", {"bold": bold.astype(np.float16), "vertices": vertices})
+    (data / "dataset.json").write_text(json.dumps(content))
+    return home
+
+
+def _bench(home: Path, out: Path, scale: float = 1.0) -> Bench:
+    return Bench(OneSubject(home, FOUNDATION, STAGES, WorldRecipe(train=("seg1",))), out, scale)
+
+
+@pytest.fixture(scope="module")
+def out(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every variant."""
+    out = tmp_path_factory.mktemp("ablation")
+    ablation.ablate(_bench(home, out))
+    return out
+
+
+def test_every_variant_is_scored_and_set_against_the_full_one(out: Path) -> None:
+    content = json.loads((out / "ablation.json").read_text())
+    assert list(content["variants"]) == list(VARIANTS) and content["facts"]["scale"] == 1
+    assert content["facts"]["clips"] == 12 and content["facts"]["shots"] == 6 and content["facts"]["simulated"]
+    for name, row in content["variants"].items():
+        assert set(row["scores"]) == set(MEASURES)
+        assert all(v["low"] <= v["value"] <= v["high"] for v in row["scores"].values())
+        assert (row["difference"] is None) == (name == "full")
+        other = "per patch" if name.startswith("per patch ") else "full"
+        assert row["against"] == other
+        if row["difference"]:
+            for measure, difference in row["difference"].items():
+                both = row["scores"][measure]["value"], content["variants"][other]["scores"][measure]["value"]
+                assert difference["value"] == pytest.approx(both[0] - both[1])
+    assert content["variants"]["ridge"]["scores"]["right_shot"]["value"] > 0.5 > content["levels"]["right_shot"]
+    text = (out / "ablation.md").read_text()
+    assert text == markdown(content) and "simulated" in text
+    assert all(text.count(f"\n| {name} |") == (1 if name == "full" else 2) for name in VARIANTS)
+
+
+def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None:
+    made = {n: json.loads((out / v.folder / "variant.json").read_text()) for n, v in VARIANTS.items()}
+    assert made["window 3"]["encoder"]["window_size"] == 3 and made["full"]["encoder"]["window_size"] == 2
+    assert made["published"]["encoder"]["patch_embedding"] == "shared"
+    assert [made[n]["encoder"]["readout_rank"] for n in ("full", "published", "per patch")] == [8, 0, 0]
+    assert [made[n]["contrast"]["image_weight"] for n in ("text only", "full", "image only")] == [0, 0.5, 1]
+    assert [made[f"per patch {n}"]["contrast"]["image_weight"] for n in ("text only", "image only")] == [0, 1]
+    assert made["no contrast"]["contrast"]["contrast_weight"] == 0
+    assert made["per patch no contrast"]["contrast"]["contrast_weight"] == 0
+    assert {n: set(m["loops"]) for n, m in made.items() if set(m["loops"]) != {"masked", "correction", "contrast"}} == {
+        "ridge": set(),
+        "corrected": {"correction"},
+        "no pretraining": {"correction", "contrast"},
+        "no correction": {"masked", "contrast"},
+        "published": {"masked", "contrast"},
+        "per patch": {"masked", "contrast"},
+        "per patch no pretraining": {"contrast"},
+        "per patch mask 0.5": {"masked", "contrast"},
+        "per patch no augmentation": {"masked", "contrast"},
+        "per patch text only": {"masked", "contrast"},
+        "per patch image only": {"masked", "contrast"},
+        "per patch no contrast": {"masked", "contrast"},
+    }
+    assert made["per patch mask 0.5"]["masked"]["mask_ratio"] == 0.5 < made["per patch"]["masked"]["mask_ratio"]
+    assert made["per patch no augmentation"]["contrast"]["drop"] == 0 < made["per patch"]["contrast"]["drop"]
+    steps = {n: {stage: loop["steps"] for stage, loop in m["loops"].items()} for n, m in made.items()}
+    assert steps["published"]["contrast"] == steps["full"]["correction"] + steps["full"]["contrast"]
+    said = {n: load_arrays(out / v.folder / "tokens.safetensors")["tokens"] for n, v in VARIANTS.items()}
+    assert all(not np.array_equal(said[n], said["full"]) for n in VARIANTS if n != "full")
+    begun = {
+        n: json.loads((out / v.folder / "run.json").read_text())["initial"]
+        for n, v in VARIANTS.items()
+        if v.last == "contrast"
+    }
+    assert begun["text only"] == begun["full"] != begun["no pretraining"]
+    # masked modelling and correction of the demo itself, where the settings are its
+    shared = {p.name for p in (out / "shared").iterdir() if p.is_dir()}
+    assert (home / "mask1").is_dir() and (home / "correct1").is_dir() and not (home / "mask2").exists()
+    masked = {f"masked_{name}" for name in ("shared_2", "per_patch_1", "per_patch_3", "per_patch_2_0.5")}
+    assert shared == {*masked, "correction_1", "correction_3"}
+
+
+def test_the_full_variant_is_the_demos_and_the_corrected_one_attends_uniformly(out: Path, home: Path) -> None:
+    demo = OneSubject(home, FOUNDATION, STAGES, WorldRecipe(train=("seg1",)))
+    tests = windows_of_tests(demo.dataset, demo.scans["1"])
+    said = {n: torch.from_numpy(load_arrays(out / n / "tokens.safetensors")["tokens"]) for n in ("full", "corrected")}
+    encoder, fit = demo.contrasted["1"], demo.ridge["1"]
+    codes = FMRIEncoder(ENCODER).readout.correction.eval()
+    codes.load_state_dict(demo.corrections["1"])
+    with torch.inference_mode():
+        torch.testing.assert_close(said["full"], encoder(tests))
+        expected = fit.tokens(codes(tests.flatten(1) @ fit.into.T), (7, 8))
+    torch.testing.assert_close(said["corrected"], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_windows_of_other_sizes_begin_at_the_same_lag(home: Path) -> None:
+    dataset = Dataset.open(home / "data")
+    bold = dataset.run("1", "seg1").bold
+    for size, count in ((1, 46), (3, 44)):
+        other = with_window(dataset, size)
+        assert np.array_equal(other.windows("1", "seg1")[5], bold[7 : 7 + size])
+        assert len(load_scans(other, "1")) == count and len(other.windows("1", "test1")) == 12
+    assert dataset.window_spec.size == 2
+
+
+def test_what_is_finished_is_not_trained_again_and_what_is_not_goes_on(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, trained = ablation.train_variant, []
+
+    def stopping(bench: Bench, variant: ablation.Variant) -> torch.Tensor:
+        trained.append(variant.name)
+        if variant.name == "full" and len(trained) == 2:
+            raise KeyboardInterrupt("stopped")
+        return real(bench, variant)
+
+    monkeypatch.setattr(ablation, "train_variant", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.ablate(_bench(home, tmp_path, 0.5), ["ridge", "full"])
+    content = json.loads((tmp_path / "ablation.json").read_text())
+    assert list(content["variants"]) == ["ridge"] and content["variants"]["ridge"]["difference"] is None
+    content = ablation.ablate(_bench(home, tmp_path, 0.5), ["ridge", "full"])
+    assert trained == ["ridge", "full", "full"] and content["variants"]["ridge"]["difference"]
+    assert content["variants"]["full"]["steps"] == {"masked": 2, "correction": 2, "contrast": 2}
+    assert (tmp_path / "shared" / "masked_per_patch_2").is_dir()  # the demo's had other steps
+
+
+def test_other_settings_and_unknown_names_are_refused(out: Path, home: Path) -> None:
+    with pytest.raises(MindvizError, match=r"ablation\.json: expected scale = 2.*found 1"):
+        ablation.ablate(_bench(home, out, 2.0), ["ridge"])
+    changed = _bench(home, out)
+    changed.demo.stages = replace(STAGES, contrast=ContrastConfig(drop=0.5))
+    with pytest.raises(MindvizError, match=r"full.variant\.json: expected contrast = .*0\.5"):
+        ablation.ablate(changed, ["text only"])
+    with pytest.raises(MindvizError, match="found window 9"):
+        ablation.ablate(_bench(home, out), ["window 9"])
+    with pytest.raises(MindvizError, match="scale above 0, found 0"):
+        ablation.ablate(_bench(home, out, 0.0))
+
+
+def test_the_measures_are_those_of_their_definitions() -> None:
+    """Three captions, four clips, the first two of one shot; the last is taken for the third."""
+    captions = np.array([[[3.0, 0.0]], [[0.0, 3.0]], [[-3.0, -3.0]]])
+    clips = TestClips(captions, np.array([0, 0, 1, 2]), np.array([0, 0, 1, 2]))
+    said = captions[[0, 0, 1, 1]] + [[0.1, 0.0]]
+    values = measured(said, clips)
+    assert values["right_shot"].tolist() == [1, 1, 1, 0] and values["right_clip"].tolist() == [0.5, 0.5, 1, 0]
+    np.testing.assert_allclose(values["squared_error"], [0.005, 0.005, 0.005, (3.1**2 + 36) / 2])
+    assert values["pairwise"][0] == pytest.approx(1 - 0.5 / 3)
+    alike = measured(np.ones((4, 1, 2)), clips)
+    assert alike["right_clip"].mean() == pytest.approx(0.25) and alike["pairwise"].mean() == 0.5
+    assert levels(clips, captions.mean(0))["right_shot"] == pytest.approx(alike["right_shot"].mean())
+    rows = table_of({"full": captions[clips.caption], "ridge": said}, clips)
+    less = values["right_clip"] - measured(captions[clips.caption], clips)["right_clip"]
+    found = rows["ridge"]["difference"]["right_clip"]
+    assert (found["low"], found["high"]) == bootstrap_interval(less, clips.shots)
+    with pytest.raises(MindvizError, match=r"finite tokens of shape \(4, 1, 2\), found \(3, 1, 2\)"):
+        measured(said[:3], clips)
+
+
+def test_the_command_names_what_is_wrong(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--demo", str(home), "--subject", "9", "--out", str(tmp_path), "--only", "ridge"]
+    assert ablation.main(arguments) == 2
+    assert "training.studies.ablation: " in capsys.readouterr().err

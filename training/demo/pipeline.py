@@ -1,0 +1,377 @@
+"""Build from nothing everything that `assets/demo` ships: ``python -m training.demo --out runs/demo``.
+
+The stages follow each other; each resumes where it was interrupted, and a finished one is not run again. `--only` runs
+one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindviz.data import Dataset
+from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
+from mindviz.diffusion.clip import ClipModel, embed_frames
+from mindviz.encoder import FMRIEncoder, initialise_encoder
+from mindviz.extensions.naming import Namer
+from mindviz.extensions.sketch import Sketch
+from mindviz.extensions.sketched_unet import SketchedUNet
+from mindviz.simulate.films import caption_phrases
+from mindviz.storage import load_module, load_tensors, save_module, save_tensors
+from training.data import corpus as corpora
+from training.data.checks import check_before_training
+from training.data.latents import LatentCorpus, build_latents
+from training.data.scans import TrainingScans, load_scans
+from training.data.targets import Targets
+from training.demo.clip import ClipTask
+from training.demo.codec import DecoderTask
+from training.demo.correct import CorrectTask
+from training.demo.crossfit import HALVES, half_of, unseen_tokens
+from training.demo.finish import FinishTask
+from training.demo.image import ImageTask
+from training.demo.judge import Judge, load_judge, train_judge
+from training.demo.more_films import with_more_films
+from training.demo.naming import NameTask
+from training.demo.pca_codec import begin_at_components
+from training.demo.publish import publish
+from training.demo.recipe import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
+from training.demo.ridge import RidgeFit, beside, caption_targets, kept_ridge
+from training.demo.sketch import SketchTask, begin_sketch
+from training.demo.telling import Heard, Teller
+from training.demo.world import WorldRecipe, make_world
+from training.engine.loop import LoopConfig, Task, train
+from training.engine.run_folder import weights_fingerprint
+from training.stages.contrast import ContrastTask
+from training.stages.cotrain import CotrainTask
+from training.stages.inflate import InflateTask, TuneTask
+from training.stages.mask import MaskTask
+
+SEED = 0
+NEARLY_EXACT = 0.05  # deviation of the noise on latents while the VAE's decoder is polished
+
+
+@dataclass
+class Demo:
+    """The demo world's models, each made from those before it when first asked for."""
+
+    out: Path
+    foundation: FoundationRecipe = DEMO_FOUNDATION
+    stages: StagesRecipe = DEMO_STAGES
+    world: WorldRecipe = WorldRecipe()  # noqa: RUF009 - frozen
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        done = self.out / "data" / "dataset.json"
+        dataset = Dataset.open(done.parent if done.exists() else make_world(self.world, self.out, discard_raw=True))
+        check_before_training(dataset)
+        return dataset
+
+    @cached_property
+    def corpus(self) -> corpora.Corpus:
+        return corpora.from_dataset(self.dataset, self.world.train)
+
+    # ------------------------------------------------------------------ what the paper takes pretrained
+    @cached_property
+    def linear_codec(self) -> LatentCodec:
+        """The VAE at its principal components: its encoder, and so the latents, stay as they are from here on."""
+        torch.manual_seed(SEED)
+        codec = LatentCodec.from_config(self.foundation.codec)
+        begin_at_components(codec, self.corpus.frames[::10])
+        return codec.eval()
+
+    @cached_property
+    def codec(self) -> LatentCodec:
+        """The VAE with its decoder trained."""
+        task = DecoderTask(self.linear_codec, self.corpus)
+        train(task, self.foundation.codec_loop, self.out / "codec")
+        task.noise = NEARLY_EXACT
+        train(task, self.foundation.codec_polish, self.out / "codec_polish")
+        return task.codec
+
+    @cached_property
+    def clip(self) -> ClipModel:
+        corpus = self.corpus  # before the seed: making what a stage needs must not change how its weights begin
+        torch.manual_seed(SEED)
+        task = ClipTask(self.foundation.clip, corpus)
+        train(task, self.foundation.clip_loop, self.out / "clip")
+        return task.module
+
+    @cached_property
+    def latents(self) -> LatentCorpus:
+        return build_latents(self.linear_codec, self.clip, self.corpus, self.out)
+
+    @cached_property
+    def many(self) -> LatentCorpus:
+        """The latents, and those of films that no subject saw."""
+        shown = {run: self.dataset.film(run).frames for run in self.world.test}
+        count = self.foundation.more_films
+        return with_more_films(self.latents, count, self.linear_codec, self.clip, shown, self.out / "more_films")
+
+    @cached_property
+    def image(self) -> UNet2DConditionModel:
+        latents = self.latents
+        torch.manual_seed(SEED)
+        task = ImageTask(self.foundation.unet, latents, self.foundation.scheduler)
+        train(task, self.foundation.image_loop, self.out / "image")
+        task.channel_weights = latents.channel_weights
+        train(task, self.foundation.image_polish, self.out / "image_polish")
+        return task.module
+
+    # ------------------------------------------------------------------ the paper's stages
+    @cached_property
+    def scans(self) -> dict[str, TrainingScans]:
+        return {s: load_scans(self.dataset, s) for s in self.dataset.subjects}
+
+    @cached_property
+    def masked(self) -> dict[str, dict[str, Tensor]]:
+        """For each subject, the tensors that masked modelling gives its encoder."""
+        states = {}
+        for subject, scans in self.scans.items():
+            torch.manual_seed(SEED)
+            task = MaskTask(self.stages.masked_for(scans.windows.shape[2]), scans)
+            train(task, self.stages.mask_loop, self.out / f"mask{subject}")
+            states[subject] = task.module.encoder_state()
+        return states
+
+    @cached_property
+    def targets(self) -> Targets:
+        """CLIP's embeddings of every training frame and caption."""
+        with torch.inference_mode():
+            image = torch.cat(
+                [embed_frames(self.clip, self._pixels(i)) for i in range(0, len(self.corpus.frames), 2048)]
+            )
+            text = self.clip.embed_text(self.corpus.vocabulary)
+        return Targets(image.clone(), text.clone(), self.latents.tokens, self.latents.caption_index)
+
+    def _pixels(self, first: int) -> Tensor:
+        return self.corpus.pixels(np.arange(first, min(first + 2048, len(self.corpus.frames))))
+
+    def wanted(self, scans: TrainingScans) -> Tensor:
+        """What the tokens (N, S, D) of training windows should be: the captions', and the layout at the end."""
+        captions = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
+        return torch.cat([captions, self.layouts[scans.first_frame][:, None]], 1)
+
+    @cached_property
+    def layouts(self) -> Tensor:
+        """The layout (N, D) of the clip that begins at each of the N frames that one can begin at."""
+        path = self.out / "layouts.safetensors"  # kept, as the bases are
+        if not path.exists():
+            starts = torch.arange(len(self.latents.latents) - self.latents.clip_frames + 1)
+            with torch.inference_mode():
+                parts = [self.bases.layout(self.latents.clips(some)) for some in starts.split(1024)]
+            save_tensors(path, {"layouts": torch.cat(parts)})
+        return load_tensors(path)["layouts"]
+
+    @cached_property
+    def ridge(self) -> dict[str, RidgeFit]:
+        """For each subject, the codes of its read-out: of captions, and of the layout."""
+        fits = {}
+        for subject, scans in self.scans.items():
+            fits[subject] = fit = self.fitted(scans, self.out)
+            print(
+                f"ridge, subject {subject}: squared error on unseen runs {fit.error:.3f}, "
+                f"of the mean {fit.baseline:.3f}",
+                flush=True,
+            )
+        return fits
+
+    def fitted(self, scans: TrainingScans, cache: Path) -> RidgeFit:
+        """The codes of a read-out for these scans; the folder `cache` keeps them."""
+        encoder, targets = self.stages.encoder, self.wanted(scans)
+        fit = kept_ridge(cache, scans, targets[:, : self.words], encoder.readout_rank - encoder.layout_rank)
+        return beside(fit, kept_ridge(cache, scans, targets[:, self.words :], encoder.layout_rank))
+
+    @property
+    def words(self) -> int:
+        """Tokens of a caption."""
+        return self.latents.tokens.shape[1]
+
+    @cached_property
+    def corrections(self) -> dict[str, dict[str, Tensor]]:
+        """For each subject, the correction of its read-out."""
+        return {s: self._correction(s, f"correct{s}", None) for s in self.scans}
+
+    @cached_property
+    def half_corrections(self) -> dict[str, list[dict[str, Tensor]]]:
+        """For each subject, two corrections that do not know the windows of the first and of the last half."""
+        halves = {s: half_of(fit.fold, len(fit.fold_into)) for s, fit in self.ridge.items()}
+        return {
+            s: [self._correction(s, f"correct{s}_without{i}", torch.nonzero(half != i)[:, 0]) for i in range(HALVES)]
+            for s, half in halves.items()
+        }
+
+    def _correction(self, subject: str, name: str, rows: Tensor | None) -> dict[str, Tensor]:
+        scans, fit = self.scans[subject], self.ridge[subject]
+        wanted, config = self.wanted(scans), self.stages.encoder_for(scans.windows.shape[2])
+        torch.manual_seed(SEED)
+        task = CorrectTask(config, fit, wanted, self.stages.correct, self.latents.tokens, rows)
+        loop = self.stages.correct_loop if rows is None else self.stages.half_correct_loop
+        return train(task, loop, self.out / name).state_dict()
+
+    @cached_property
+    def contrasted(self) -> dict[str, FMRIEncoder]:
+        """For each subject, its encoder after contrastive learning."""
+        encoders = {}
+        for subject, scans in self.scans.items():
+            config = self.stages.encoder_for(scans.windows.shape[2])
+            targets, begun = self.targets, (self.masked[subject], self.ridge[subject], self.corrections[subject])
+            torch.manual_seed(SEED)
+            task = ContrastTask(config, scans, targets, self.stages.contrast, *begun)
+            train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
+            encoders[subject] = task.module.encoder
+        return encoders
+
+    @cached_property
+    def inflated(self) -> VideoUNet:
+        image, latents = self.image, self.latents
+        torch.manual_seed(SEED)
+        task = InflateTask(
+            image, latents, self.foundation.scheduler,
+            shared_noise=self.stages.shared_noise, frame_positions=self.stages.frame_positions,
+        )  # fmt: skip
+        train(task, self.stages.inflate_loop, self.out / "inflate")
+        return task.module
+
+    @cached_property
+    def bases(self) -> Sketch:
+        """A sketch that knows its bases, and nothing else yet."""
+        folder = self.out / "sketch_bases"  # kept: another number of threads would round them differently
+        if not folder.exists():
+            save_module(folder, begin_sketch(self.stages.sketch, self.latents, SEED), self.stages.sketch)
+        sketch = Sketch(self.stages.sketch)
+        load_module(folder, sketch)
+        return sketch
+
+    @cached_property
+    def sketch(self) -> Sketch:
+        """Which clips to expect of a caption, and of what a brain says."""
+        task = SketchTask(copy.deepcopy(self.bases), self.many, self.heard)
+        self._train_on(task, self.stages.sketch_loops, "sketch")
+        return task.sketch
+
+    @cached_property
+    def namer(self) -> Namer:
+        """What puts drawings into words."""
+        task = NameTask(self.stages.namer, self.bases, self.many, seed=SEED)
+        train(task, self.stages.name_loop, self.out / "name")
+        return task.namer
+
+    @cached_property
+    def painting(self) -> VideoUNet:
+        """The video model with a sketch of each clip beside its noisy latents."""
+        video = SketchedUNet.of(self.inflated, self.bases)  # sketches are of the clips themselves: nothing is drawn yet
+        scheduler, shared = self.foundation.scheduler, self.stages.shared_noise
+        task = TuneTask(video, self.latents, scheduler, shared_noise=shared)
+        train(task, self.stages.sketched_loop, self.out / "inflate_sketch")
+        task = TuneTask(video, self.many, scheduler, shared_noise=shared, heard=self.heard)
+        self._train_on(task, self.stages.painting_loops, "inflate_painting")
+        return task.module
+
+    @cached_property
+    def heard(self) -> tuple[Heard, ...]:
+        """What the encoders say before co-training."""
+        return tuple(self._heard(subject) for subject in self.scans)
+
+    @torch.no_grad()
+    def _heard(self, subject: str) -> Heard:
+        encoder, scans = self.contrasted[subject].eval(), self.scans[subject]
+        path = self.out / f"heard{subject}-{weights_fingerprint(encoder)[:16]}.safetensors"  # kept: as the bases are
+        if not path.exists():
+            mean = torch.from_numpy(scans.data.negative)[None].float()
+            save_tensors(path, {"tokens": self._unseen(encoder, subject), "negative": encoder(mean)[0]})
+        kept = load_tensors(path)
+        config = self.stages.encoder_for(scans.windows.shape[2])
+        teller = Teller(config, self.ridge[subject], self.corrections[subject], self.wanted(scans))
+        return Heard(kept["tokens"], kept["negative"], scans.first_frame, teller)
+
+    @cached_property
+    def cotrained(self) -> tuple[dict[str, FMRIEncoder], VideoUNet]:
+        """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
+        encoders = copy.deepcopy(self.contrasted)
+        video = SketchedUNet.of(self.painting, self.sketch)
+        torch.manual_seed(SEED)
+        task = CotrainTask(
+            encoders, video, self.scans, self.many, self.foundation.scheduler, self.ridge,
+            shared_noise=self.stages.shared_noise, caption_rate=self.stages.caption_rate,
+            corrections=self.half_corrections, heard=self.heard,
+        )  # fmt: skip
+        self._train_on(task, self.stages.cotrain_loops, "cotrain")
+        return encoders, task.module.unet
+
+    @cached_property
+    def finished(self) -> VideoUNet:
+        """The video model trained whole, to tokens as the encoders say them."""
+        task = FinishTask(
+            copy.deepcopy(self.cotrained[1]), self.many, self.foundation.scheduler,
+            shared_noise=self.stages.shared_noise, heard=self.heard,
+        )  # fmt: skip
+        self._train_on(task, self.stages.finish_loops, "finish")
+        return task.module
+
+    def _train_on(self, task: Task, loops: Sequence[LoopConfig], name: str) -> None:
+        """Each loop goes on from the one before, with a new warm-up."""
+        for i, loop in enumerate(loops):
+            train(task, loop, self.out / f"{name}{i or ''}")
+
+    def unseen_tokens(self, subject: str) -> Path:
+        """A file of the final encoder's tokens of the training windows (`--training-tokens` of `studies.report`)."""
+        path = self.out / f"tokens{subject}.safetensors"
+        save_tensors(path, {"tokens": self._unseen(self.cotrained[0][subject], subject)})
+        return path
+
+    def _unseen(self, encoder: FMRIEncoder, subject: str) -> Tensor:
+        fit, windows = self.ridge[subject], self.scans[subject].windows
+        return unseen_tokens(encoder.eval(), fit, windows, self.half_corrections[subject])
+
+    # ------------------------------------------------------------------ what is shipped
+    @cached_property
+    def judge(self) -> Judge:
+        """An independent judge, trained on films of its own."""
+        home = self.out / "judge"
+        if not (home / "report.json").exists():
+            train_judge(home, JUDGE_FILMS, JUDGE_LOOP)
+        return load_judge(home)
+
+    @cached_property
+    def published(self) -> Path:
+        """Checkpoint and test data, as assets/demo ships them."""
+        encoders, unet = self.cotrained[0], self.finished
+        masked = {s: self._masked_encoder(s) for s in self.scans}
+        return publish(
+            self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
+            unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
+            self.stages.sampling, (self.namer, caption_phrases()),
+        )  # fmt: skip
+
+    def _masked_encoder(self, subject: str) -> FMRIEncoder:
+        torch.manual_seed(SEED)
+        encoder = FMRIEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
+        initialise_encoder(encoder, self.masked[subject])
+        return encoder
+
+
+STAGES: dict[str, Callable[[Demo], object]] = {
+    "world": lambda d: d.dataset,
+    "codec": lambda d: d.codec,
+    "clip": lambda d: d.clip,
+    "image": lambda d: d.image,
+    "mask": lambda d: d.masked,
+    "correct": lambda d: d.corrections,
+    "contrast": lambda d: d.contrasted,
+    "inflate": lambda d: d.inflated,
+    "sketch": lambda d: d.sketch,
+    "name": lambda d: d.namer,
+    "paint": lambda d: d.painting,
+    "cotrain": lambda d: d.cotrained,
+    "finish": lambda d: d.finished,
+    "judge": lambda d: d.judge,
+    "publish": lambda d: d.published,
+    "tokens": lambda d: [d.unseen_tokens(s) for s in d.scans],
+}
