@@ -78,7 +78,7 @@ def test_an_interrupted_export_leaves_nothing(workspace, tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "result.json")
 
-    monkeypatch.setattr(export.checkpoint, "write_json", full)
+    monkeypatch.setattr(export.storage, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
         export.export(workspace, decoded, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mindviz.checkpoint.subject import SubjectData
-from mindviz.encoder import EncoderConfig
+from mindviz.extensions.readout import ReadOutConfig
 from mindviz.extensions.sketch import SketchConfig
 from training.data.latents import LatentCorpus
 from training.data.scans import TrainingScans
@@ -14,7 +14,7 @@ from training.demo.ridge import RidgeFit, beside, caption_targets, fit_ridge
 from training.demo.sketch import begin_sketch
 
 SKETCH = SketchConfig(words=4, token_dim=8, rank=8, codes=12, channels=2, hidden=32, depth=2, shape=(4, 6, 8, 8))
-ENCODER = EncoderConfig(
+ENCODER = ReadOutConfig(
     num_voxels=40, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_tokens=5, token_dim=8,
     patch_embedding="per_patch", readout_rank=6, readout_hidden=8, readout_dropout=0.0, layout_rank=2, memory_heads=3,
     memory_slots=2, memory_sharpness=2.0,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from support.app_page import PATIENCE, SCREENSHOTS, choose, decode, held
-from test_app_maps import write_dlabel
+from support.brain_files import write_dlabel
 
 from mindviz.brain import parcellations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from support.app_page import choose, decode, pick, save
+from support.brain_files import write_dlabel
 
-from mindviz.brain import cortex_index, from_cortex, parcellations, write_gifti
+from mindviz.brain import from_cortex, parcellations, write_gifti
 
 pytestmark = pytest.mark.browser
 TITLED = "text => document.querySelector('#cortex .mv-title').textContent === text"
@@ -120,13 +120,3 @@ def test_an_own_map_stands_beside_and_an_own_parcellation_is_lesioned_by(page, a
     fresh.goto(app.address, wait_until="domcontentloaded")
     fresh.locator("#app-method input").click()
     assert not any("nets" in told for told in fresh.get_by_role("option").all_inner_texts())
-
-
-def write_dlabel(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
-    import nibabel as nib
-
-    sides = zip(cortex_index("fsLR-32k"), ("LEFT", "RIGHT"), strict=True)
-    models = [nib.cifti2.BrainModelAxis.from_surface(v, 32492, f"CIFTI_STRUCTURE_CORTEX_{s}") for v, s in sides]
-    table = {i: (name or "???", (0.5, 0.5, 0.5, 1)) for i, name in enumerate(names)}
-    axes = nib.cifti2.LabelAxis(["parcels"], [table]), models[0] + models[1]
-    nib.save(nib.Cifti2Image(labels[None].astype(np.float32), axes), path)

@@ -15,8 +15,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "mindviz").rglob("*.py")), *sorted((ROOT / "training").rglob("*.py"))]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-LAYERS = {name.strip() for layer in CONTRACTS[0]["layers"] for name in layer.split("|")}
-HOMES = {"gradio": {"ui"}, "plotly": {"plots"}, "matplotlib": {"plots"}, "diffusers": {"diffusion"}}
+LAYERS = {
+    contract["containers"][0]: {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    for contract in CONTRACTS
+    if contract["type"] == "layers"
+}
+HOMES = {
+    "gradio": {"ui"},
+    "plotly": {"plots"},
+    "matplotlib": {"plots"},
+    "diffusers": {"diffusion", "extensions"},
+}
 
 
 def test_the_import_contracts_are_kept():
@@ -26,18 +35,61 @@ def test_the_import_contracts_are_kept():
 
 
 def test_the_contracts_are_exhaustive_and_ignore_nothing():
-    assert CONTRACTS[0]["exhaustive"] is True
+    layers = [contract for contract in CONTRACTS if contract["type"] == "layers"]
+    assert set(LAYERS) == {"mindviz", "training"} and all(contract["exhaustive"] is True for contract in layers)
     assert not any("ignore_imports" in contract for contract in CONTRACTS)
     for package, homes in HOMES.items():
         forbidding = [c for c in CONTRACTS if package in c.get("forbidden_modules", ())]
         bound = {module for contract in forbidding for module in contract["source_modules"]}
-        assert {f"mindviz.{layer}" for layer in LAYERS - homes} | {"training"} <= bound, package
+        assert {f"mindviz.{layer}" for layer in LAYERS["mindviz"] - homes} | {"training"} <= bound, package
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside functions and for type checking count, too."""
+    import grimp
+    import networkx
+
+    graph = grimp.build_graph("mindviz", "training", exclude_type_checking_imports=False)
+    arrows = networkx.DiGraph()
+    for module in graph.modules:
+        arrows.add_edges_from((module, other) for other in graph.find_modules_directly_imported_by(module))
+    circles = [sorted(circle) for circle in networkx.strongly_connected_components(arrows) if len(circle) > 1]
+    assert len(arrows) > 150 and circles == []
+
+
+@pytest.mark.parametrize("command", ["decode", "map_scans", "lesion", "attention"])
+def test_commands_that_show_no_page_import_none(command):
+    tree = ast.parse((ROOT / "mindviz" / "cli.py").read_text(encoding="utf-8"))
+    assert command in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    code = f"""
+import sys
+import mindviz.cli as cli
+from mindviz.types import MindvizError
+options = cli.parser().parse_args({ARGUMENTS[command]!r})
+assert options.run_command is cli.{command}
+try:
+    cli.{command}(options)
+except MindvizError as error:
+    assert "/nowhere" in str(error), error
+print(sorted(name for name in sys.modules if name == "gradio" or name.startswith("mindviz.ui")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+_WHERE = ["--subject", "1", "--out", "/tmp/mindviz-none", "--data", "/nowhere"]
+ARGUMENTS = {
+    "decode": ["decode", *_WHERE, "--scan", "1"],
+    "map_scans": ["map", *_WHERE, "--scan", "1", "--method", "received"],
+    "lesion": ["lesion", *_WHERE, "--scan", "1", "--by", "yeo7"],
+    "attention": ["attention", *_WHERE],
+}
 
 
 def test_importing_the_command_line_is_light():
     """gradio and torch take seconds to import: `python -m mindviz --help` and a refusal must not wait for them."""
     heavy = {"torch", "gradio", "diffusers", "matplotlib", "plotly", "nilearn"}
-    code = f"import sys, mindviz.cli, mindviz.ui; print(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys, mindviz.cli, mindviz.ui, mindviz.session; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

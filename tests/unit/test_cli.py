@@ -183,7 +183,7 @@ def test_the_app_says_what_stops_it_in_one_sentence(monkeypatch, capsys, error, 
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(app.ui, "open_workspace", fails)
+    monkeypatch.setattr(app.session, "open", fails)
     assert app.main([]) == status
     printed = capsys.readouterr().err
     assert printed.startswith("mindviz: ") and told in printed and printed.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Attribution against plain loops and closed forms; unpadding against padding."""
+"""Attention by patch against plain loops and closed forms."""
 
 import numpy as np
 import pytest
@@ -87,37 +87,8 @@ def test_rollout_equals_the_product_of_the_full_matrices():
             lambda: attention.window_attention_received([LayerAttention(np.ones((1, 1, 1, 1)), None)]),
             "no attention over the window",
         ),
-        (lambda: attention.patches_to_voxels(np.zeros(3), 64, 16), r"need 4 values, found shape \(3,\)"),
-        (lambda: attention.patches_to_voxels(np.zeros(4), 64, 16, "published"), "need 5 values"),
-        (lambda: attention.patches_to_voxels(np.zeros(4), 64, 16, "mirror"), "padding needs to be one of"),
-        (lambda: attention.patches_to_voxels(np.zeros(0), 0, 16), "at least 1"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(call, sentence):
     with pytest.raises(MindvizError, match=sentence):
         call()
-
-
-@pytest.mark.parametrize("num_voxels", [3, 16, 17, 32, 37])
-def test_published_padding_folds_back_what_numpy_wraps(num_voxels):
-    rng = np.random.default_rng(num_voxels)
-    # the published code's own padding, of the voxel numbers, is the oracle for which voxel stands where
-    places = np.pad(np.arange(num_voxels), (0, 16 - num_voxels % 16), "wrap").reshape(-1, 16)
-    values = rng.standard_normal(len(places))
-    expected = [values[np.nonzero(places == voxel)[0]].mean() for voxel in range(num_voxels)]
-    found = attention.patches_to_voxels(values, num_voxels, 16, "published")
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("num_voxels", [3, 16, 17, 32])
-def test_minimal_padding_holds_no_voxel(num_voxels):
-    patches = -(-num_voxels // 16)
-    found = attention.patches_to_voxels(np.arange(patches), num_voxels, 16)
-    np.testing.assert_array_equal(found, np.arange(num_voxels) // 16)
-
-
-def test_leading_axes_are_kept():
-    values = np.random.default_rng(0).standard_normal((2, 3, 4))
-    found = attention.patches_to_voxels(values, 40, 12)
-    assert found.shape == (2, 3, 40)
-    np.testing.assert_array_equal(found[1, 2], attention.patches_to_voxels(values[1, 2], 40, 12))

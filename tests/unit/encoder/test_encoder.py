@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from mindviz.attribution.attention import patch_sources
 from mindviz.encoder import (
     ContrastiveConfig,
     ContrastiveHead,
@@ -40,13 +39,37 @@ def test_padding_and_back(voxels: int, padding: str, length: int) -> None:
     bold = torch.randn(2, voxels)
     padded = patching.pad(bold)
     assert padded.shape == (2, length) == (2, patching.num_patches * 16)
-    back = patching.unpad(padded)
-    assert back.shape == bold.shape
-    assert torch.equal(back[:, : min(voxels, length)], bold[:, : min(voxels, length)])
-    if padding != "drop":  # the map of attention to voxels must know the same places
-        places = patch_sources(voxels, 16, padding).ravel()
-        expected = np.where(places >= 0, bold.numpy()[:, places], 0.0)
-        assert np.array_equal(padded.numpy(), expected)
+    places = patching.places().ravel()  # the map of attention to voxels must know the same places
+    expected = np.where(places >= 0, bold.numpy()[:, places], 0.0)
+    assert np.array_equal(padded.numpy(), expected)
+    back = patching.to_voxels(np.arange(patching.num_patches))
+    whole = np.arange(min(voxels, length)) // 16
+    assert back.shape == (voxels,) and (back[len(whole) :] == 0).all()
+    if padding != "published":  # there the first voxels stand in the last patch, too
+        assert np.array_equal(back[: len(whole)], whole)
+
+
+@pytest.mark.parametrize("num_voxels", [3, 16, 17, 32, 37])
+def test_published_padding_folds_back_what_numpy_wraps(num_voxels: int) -> None:
+    rng = np.random.default_rng(num_voxels)
+    # the published code's own padding, of the voxel numbers, is the oracle for which voxel stands where
+    places = np.pad(np.arange(num_voxels), (0, 16 - num_voxels % 16), "wrap").reshape(-1, 16)
+    values = rng.standard_normal(len(places))
+    expected = [values[np.nonzero(places == voxel)[0]].mean() for voxel in range(num_voxels)]
+    np.testing.assert_allclose(Patching(num_voxels, 16, "published").to_voxels(values), expected, rtol=1e-5)
+
+
+def test_leading_axes_of_values_by_patch_are_kept() -> None:
+    values, patching = np.random.default_rng(0).standard_normal((2, 3, 4)), Patching(40, 12)
+    found = patching.to_voxels(values)
+    assert found.shape == (2, 3, 40) and found.dtype == np.float32
+    assert np.array_equal(found[1, 2], patching.to_voxels(values[1, 2]))
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_values_of_another_number_of_patches_are_refused(count: int) -> None:
+    with pytest.raises(MindvizError, match=rf"expected values of 4 patches, found shape \({count},\)"):
+        Patching(64).to_voxels(np.zeros(count))
 
 
 def test_published_padding_takes_scans_that_are_padded_already() -> None:
@@ -65,9 +88,8 @@ def test_published_padding_takes_scans_that_are_padded_already() -> None:
         replace(SMALL, use_temporal=False),
         replace(SMALL, window_size=1, use_norm=True, mlp_ratio=2.5),
         replace(SMALL, patch_embedding="per_patch", padding="published"),
-        replace(SMALL, patch_embedding="per_patch", readout_rank=8, readout_hidden=6),
     ],
-    ids=["plain", "no temporal", "one scan, norm", "per patch", "read-out"],
+    ids=["plain", "no temporal", "one scan, norm", "per patch"],
 )
 def test_tokens_and_attention_of_one_pass(config: EncoderConfig) -> None:
     encoder = FMRIEncoder(config).eval()
@@ -77,11 +99,7 @@ def test_tokens_and_attention_of_one_pass(config: EncoderConfig) -> None:
     assert tokens.shape == (3, 3, 8)
     assert torch.allclose(tokens, encoder(bold), atol=1e-5)
     assert encoder.encode(bold)[1] == []
-    assert len(attention) == config.depth + bool(config.readout_rank)
-    if config.readout_rank:
-        last = attention.pop()
-        assert last.spatial.shape == (3 * config.window_size, 4, 1, patches) and last.temporal is None
-        assert torch.allclose(last.spatial.sum(-1), torch.ones(()), atol=1e-5)
+    assert len(attention) == config.depth
     for layer in attention:
         assert layer.spatial.shape == (3 * config.window_size, 4, patches, patches)
         assert torch.allclose(layer.spatial.sum(-1), torch.ones(()), atol=1e-5)
@@ -97,46 +115,6 @@ def test_shared_and_own_patch_weights() -> None:
         scans = torch.randn(1, 32)
         swapped = encoder.patch_embed(torch.cat([scans[:, 16:], scans[:, :16]], 1)).flip(1)
         assert torch.allclose(encoder.patch_embed(scans), swapped, atol=1e-6) == same
-
-
-READ_OUT = replace(SMALL, readout_rank=8, readout_hidden=6, readout_dropout=0.0)
-
-
-def test_the_read_out_begins_as_a_linear_map_of_all_voxels() -> None:
-    """Uniform attention and no correction: tokens = out(sum of the codes of all voxels), whatever the transformer."""
-    encoder = FMRIEncoder(READ_OUT).eval()
-    torch.nn.init.normal_(encoder.readout.codes)
-    bold = torch.randn(4, 2, 70)
-    codes = encoder.readout.codes.flatten(1, 2)[:, :70]  # T, V, R; the padding holds no voxel
-    expected = encoder.readout.out(torch.einsum("btv,tvr->br", bold, codes)).view(4, 3, 8)
-    torch.testing.assert_close(encoder(bold), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_attention_of_the_read_out_weighs_what_each_patch_says() -> None:
-    """An independent loop over scans, heads and patches."""
-    encoder = FMRIEncoder(READ_OUT).eval()
-    for parameter in encoder.readout.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    bold = torch.randn(1, 2, 70)
-    tokens, attention = encoder.encode(bold, attention=True)
-    said = encoder.readout.read(encoder.patches(bold))[0]  # T, P, R
-    weights = attention[-1].spatial[:, :, 0]  # T, A, P
-    code = torch.zeros(8)
-    for t in range(2):
-        for head in range(4):
-            for p in range(5):
-                part = slice(2 * head, 2 * head + 2)
-                code[part] += 5 * weights[t, head, p] * said[t, p, part]
-    expected = encoder.readout.out(encoder.readout.correction(code[None])).view(1, 3, 8)
-    torch.testing.assert_close(tokens, expected, atol=1e-4, rtol=1e-4)
-    assert weights.std() > 0.01
-
-
-def test_the_attention_of_the_read_out_learns() -> None:
-    encoder = FMRIEncoder(READ_OUT)
-    torch.nn.init.normal_(encoder.readout.codes)
-    encoder(torch.randn(4, 2, 70)).square().sum().backward()
-    assert encoder.readout.keys.weight.grad.abs().max() > 0
 
 
 def test_dropout_only_in_training() -> None:
@@ -155,7 +133,6 @@ def test_dropout_only_in_training() -> None:
         {"dropout": 1.0},
         {"patch_embedding": "none"},
         {"padding": "zeros"},
-        {"readout_rank": 3},
     ],
 )
 def test_bad_configurations(changes: dict) -> None:

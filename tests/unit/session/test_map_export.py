@@ -50,7 +50,7 @@ def written(request, opened: Workspace, decoded, tmp_path_factory: pytest.TempPa
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of nothing and a page of a word, which take no time."""
     monkeypatch.setattr(map_export, "plot_cortex", lambda *_, **__: Figure(figsize=(1, 1), dpi=20))
-    monkeypatch.setattr(map_export.viewer, "standalone_page", lambda *_, **__: "page")
+    monkeypatch.setattr(map_export, "standalone_page", lambda *_, **__: "page")
 
 
 def shown(workspace: Workspace, decoded, kind: str) -> np.ndarray:
@@ -234,7 +234,7 @@ def test_every_method_is_written_under_its_name(method, opened, decoded, tmp_pat
 
 # ---------------------------------------------------------------------- all or nothing
 @pytest.mark.parametrize(
-    "writer", ["write_parcels", "save_figure", "brain.write_gifti", "dscalar.write_dscalar", "checkpoint.write_json"]
+    "writer", ["write_parcels", "save_figure", "brain.write_gifti", "cifti_maps.write_dscalar", "storage.write_json"]
 )
 def test_a_writer_that_fails_leaves_nothing_behind(writer, opened, decoded, tmp_path, monkeypatch, quick) -> None:
     def full(*_: object) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_brain_made_elsewhere import write_func
-from test_run_maps import dlabel
+from support.brain_files import dlabel, write_func
 
 from mindviz.brain import cortex_index, from_cortex, parcellations, to_cortex, write_gifti
 from mindviz.brain.files.cifti_maps import write_dscalar

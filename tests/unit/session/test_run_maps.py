@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from support.brain_files import dlabel
 
 from mindviz import cli, session
 from mindviz.attribution.explainer import Explainer
@@ -31,7 +32,7 @@ def opened(tiny_dataset: Path, tiny_checkpoint: Path) -> Workspace:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of nothing and a page of a word, which take no time."""
     monkeypatch.setattr(map_export, "plot_cortex", lambda *_, **__: Figure(figsize=(1, 1), dpi=20))
-    monkeypatch.setattr(map_export.viewer, "standalone_page", lambda *_, **__: "page")
+    monkeypatch.setattr(map_export, "standalone_page", lambda *_, **__: "page")
 
 
 def written(folder: Path, opened: Workspace, bare: int = 0) -> np.ndarray:
@@ -106,19 +107,6 @@ def test_positions_that_can_be_chosen() -> None:
     assert map_request.position_choices("received", 1) == [("all scans of the window", -1)]
     assert len(map_request.position_choices("rollout", 8)) == 9
     assert map_request.choose("lesion_patch", position=1).position == -1  # as layers that a method has not
-
-
-def dlabel(path: Path, parcels: parcellations.Parcellation) -> Path:
-    """A parcellation written by nibabel."""
-    structures = ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")
-    models = [
-        nib.cifti2.BrainModelAxis.from_surface(v, 32492, s)
-        for v, s in zip(cortex_index("fsLR-32k"), structures, strict=True)
-    ]
-    table = {i: (name or "???", (0.5, 0.5, 0.5, 1)) for i, name in enumerate(parcels.names)}
-    axes = nib.cifti2.LabelAxis(["x"], [table]), models[0] + models[1]
-    nib.save(nib.Cifti2Image(parcels.labels[None].astype(np.float32), axes), path)
-    return path
 
 
 # ---------------------------------------------------------------------- the command

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel import gifti as nib_gifti
+from support.brain_files import write_func
 
 from mindviz.brain import cortex_index, from_cortex, load_map, load_parcellation, to_cortex, write_gifti
 from mindviz.brain.files.annot import load_annot
@@ -21,13 +22,6 @@ FSLR, FSAVERAGE5 = 32492, 10242
 LEFT, RIGHT = cortex_index("fsLR-32k")
 NAMES = {1: "V1", 2: "MT", 7: "A1"}
 COLORS = {1: (1.0, 0.0, 0.0), 2: (0.0, 1.0, 0.0), 7: (0.0, 0.0, 1.0)}
-
-
-def write_func(path: Path, *maps: np.ndarray, side: str = "", dtype: str = "NIFTI_TYPE_FLOAT32") -> Path:
-    arrays = [nib_gifti.GiftiDataArray(values, datatype=dtype) for values in maps]
-    meta = nib_gifti.GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side}"} if side else {})
-    nib.save(nib.GiftiImage(darrays=arrays, meta=meta), path)
-    return path
 
 
 def write_labels(path: Path, keys: np.ndarray, names: dict[int, str] = NAMES, side: str = "") -> Path:
