@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -99,18 +99,22 @@ class Segment:
     captions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class LayerAttention:
-    """The softmax of one encoder layer for one window.
+Array = TypeVar("Array")
+"""ndarray, or the tensor of whatever computes with tensors."""
+
+
+class LayerAttention(NamedTuple, Generic[Array]):
+    """The softmax of one encoder layer, for one window or for a batch of B.
 
     Attributes
     ----------
-    spatial : ndarray, shape (T, A, P, P); rows (last axis) sum to 1: query patch, key patch.
-    temporal : ndarray or None, shape (P, A, T, T); None for an encoder without attention over the window.
+    spatial : Array, shape (T, A, P, P), of a batch (B T, A, P, P); rows (last axis) sum to 1: query patch, key patch.
+        A read-out has one query: (T, A, 1, P).
+    temporal : Array or None, shape (P, A, T, T), of a batch (B P, A, T, T); None without attention over the window.
     """
 
-    spatial: np.ndarray
-    temporal: np.ndarray | None
+    spatial: Array
+    temporal: Array | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Encoding:
     """Condition tokens, shape (S, D) float32, and the attention of each layer if it was asked for."""
 
     tokens: np.ndarray
-    attention: tuple[LayerAttention, ...] = ()
+    attention: tuple[LayerAttention[np.ndarray], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mindviz.decoder import Decoder
 from mindviz.types import AttentionMap, Decoded, Encoding, LayerAttention, MindvizError
 
 
-def attention_received(attention: Sequence[LayerAttention], layer: int = -1, head: int = -1) -> np.ndarray:
+def attention_received(attention: Sequence[LayerAttention[np.ndarray]], layer: int = -1, head: int = -1) -> np.ndarray:
     """Spatial attention that each patch receives, averaged over the queries.
 
     The rows of an attention matrix sum to one, so what is received is the mean of its columns; times P, 1.0 is uniform.
@@ -41,7 +41,9 @@ def attention_received(attention: Sequence[LayerAttention], layer: int = -1, hea
     return np.stack(maps).mean(axis=0).astype(np.float32)
 
 
-def window_attention_received(attention: Sequence[LayerAttention], layer: int = -1, head: int = -1) -> np.ndarray:
+def window_attention_received(
+    attention: Sequence[LayerAttention[np.ndarray]], layer: int = -1, head: int = -1
+) -> np.ndarray:
     """Attention over the window that each scan receives, by patch: which scan carries the information.
 
     Returns
@@ -64,7 +66,7 @@ def window_attention_received(attention: Sequence[LayerAttention], layer: int = 
     return np.stack(maps).mean(axis=0).astype(np.float32)
 
 
-def attention_rollout(attention: Sequence[LayerAttention]) -> np.ndarray:
+def attention_rollout(attention: Sequence[LayerAttention[np.ndarray]]) -> np.ndarray:
     """Attention followed through all layers to the input (Abnar & Zuidema 2020, arXiv 2005.00928).
 
     Each attention is averaged over heads and mixed half and half with the identity, for the residual path. A layer
@@ -88,7 +90,7 @@ def attention_rollout(attention: Sequence[LayerAttention]) -> np.ndarray:
     return flow.astype(np.float32)
 
 
-def _layers(attention: Sequence[LayerAttention], layer: int) -> list[LayerAttention]:
+def _layers(attention: Sequence[LayerAttention[np.ndarray]], layer: int) -> list[LayerAttention[np.ndarray]]:
     if not attention:
         raise MindvizError("expected the attention of at least one layer, found none: ask the encoder for it")
     if not -1 <= layer < len(attention):

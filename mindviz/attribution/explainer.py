@@ -14,16 +14,10 @@ import torch
 from torch import Tensor
 
 from mindviz.attribution.attention import attention_received, attention_rollout
-from mindviz.attribution.importance import (
-    Softmax,
-    gradient_attention,
-    gradient_patterns,
-    groups_to_voxels,
-    integrated_gradients,
-    lesions,
-    principal_directions,
-)
+from mindviz.attribution.gradients import gradient_attention, integrated_gradients
+from mindviz.attribution.lesion_maps import groups_to_voxels, lesions
 from mindviz.attribution.methods import CONTROLS, METHODS
+from mindviz.attribution.patterns import embedding_directions, gradient_patterns
 from mindviz.brain import parcellations
 from mindviz.brain.parcellations import Parcellation
 from mindviz.data.whole_runs import RunScans, shuffled_scans
@@ -229,13 +223,13 @@ class Explainer:
         return self.scans(runs[0])
 
     def _run(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
-        """All scans of the run of these windows, normalised (N, T, V), and their `principal_directions` (K, D)."""
+        """All scans of the run of these windows, normalised (N, T, V), and their `embedding_directions` (K, D)."""
         scans, run = self._of_run(windows), windows[0].run
         held = self._held
         if held is None or held[0] != run:
             bold = self.tensors(scans)
             components = max(1, min(COMPONENTS, len(bold) // 4))
-            held = (run, bold, principal_directions(self.encoder, bold, components, BATCH))
+            held = (run, bold, embedding_directions(self.encoder, bold, components, BATCH))
             self._held = held
         return held[1:]
 
@@ -267,12 +261,12 @@ class Explainer:
 
         return reduce
 
-    def _attend(self, bold: Tensor) -> tuple[Tensor, list[Softmax]]:
+    def _attend(self, bold: Tensor) -> tuple[Tensor, list[LayerAttention[Tensor]]]:
         tokens, layers = self.encoder.encode(bold, attention=True)
-        return tokens, [Softmax(*layer) for layer in layers]
+        return tokens, layers
 
 
-def _of_window(layers: Sequence[tuple[Tensor, Tensor | None]], index: int, count: int) -> list[LayerAttention]:
+def _of_window(layers: Sequence[LayerAttention[Tensor]], index: int, count: int) -> list[LayerAttention[np.ndarray]]:
     """The attention of one window of a batch of `count`."""
 
     def part(softmax: Tensor) -> np.ndarray:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from mindviz import metrics, video
+from mindviz.attribution.embedding import SAME
 from mindviz.attribution.explainer import Explainer
-from mindviz.attribution.importance import SAME
 from mindviz.attribution.methods import METHODS
 from mindviz.brain import parcellations
 from mindviz.brain.parcellations import PARCELLATIONS, Parcellation

@@ -40,7 +40,7 @@ class SubjectData:
     vertices : ndarray, shape (V,), int64; the cortical vertex of each voxel.
     explained : ndarray, shape (T, V), float32, or None where it was not computed; the share (0..1) of each voxel's
         variance over the training windows that the encoder's tokens explain
-        (`mindviz.attribution.importance.activation_patterns`).
+        (`mindviz.attribution.patterns.activation_patterns`).
     """
 
     mean: np.ndarray

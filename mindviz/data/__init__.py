@@ -1,8 +1,9 @@
 """A dataset on disk, its readers and its checks; windows of scans."""
 
-from mindviz.data.dataset import Dataset, DatasetInfo, Truth
+from mindviz.data.dataset import Dataset
+from mindviz.data.dataset_info import DatasetInfo, Truth
+from mindviz.data.preparation import Preparation, PrepareOptions, prepare
 from mindviz.data.selection import Selection, select_reliable
-from mindviz.data.wen2018 import Preparation, PrepareOptions, prepare
 from mindviz.data.windows import WindowSpec
 
 __all__ = [

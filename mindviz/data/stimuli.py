@@ -49,14 +49,21 @@ def check_captions(path: Path, frames: int) -> dict[str, object]:
 
 
 def _check_shots(path: Path, shots: object, frames: int) -> None:
-    """Refuse shots that are no list of ``{"start": …, "stop": …}``, in frames, one after the other."""
+    """Refuse shots that are no list of ``{"start": …, "stop": …}``, in frames, one after the other.
+
+    ``"held_out": true`` marks a shot whose combination no training film shows.
+    """
     last = 0
     for shot in shots if isinstance(shots, list) else [shots]:
-        found = [shot.get(name) for name in ("start", "stop")] if isinstance(shot, dict) else []
+        notes = shot if isinstance(shot, dict) else {}
+        found = [notes.get(name) for name in ("start", "stop")] if notes else []
         start, stop = (n if isinstance(n, int) else -1 for n in found or (-1, -1))
         if not last <= start < stop <= frames:
             raise MindvizError(
                 f'{path}: expected "shots" as a list of {{"start": …, "stop": …}} in frames from 0 to {frames}, one '
                 f"after the other, found {str(shot)[:80]}"
             )
+        held_out = notes.get("held_out", False)
+        if not isinstance(held_out, bool):
+            raise MindvizError(f"{path}: expected held_out of a shot to be true or false, found {held_out!r}")
         last = stop

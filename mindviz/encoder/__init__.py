@@ -2,12 +2,11 @@
 
 from mindviz.encoder.config import EncoderConfig, MaskedConfig
 from mindviz.encoder.contrastive import ContrastiveConfig, ContrastiveHead, info_nce
-from mindviz.encoder.fmri_encoder import AttentionTensors, FMRIEncoder
+from mindviz.encoder.fmri_encoder import FMRIEncoder
 from mindviz.encoder.masked import Masked, MaskedAutoencoder, initialise_encoder
 from mindviz.encoder.patching import Padding, Patching
 
 __all__ = [
-    "AttentionTensors",
     "ContrastiveConfig",
     "ContrastiveHead",
     "EncoderConfig",

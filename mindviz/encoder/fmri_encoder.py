@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -17,14 +15,7 @@ from mindviz.encoder.layers import (
     initialise,
     sincos_positions,
 )
-from mindviz.types import MindvizError
-
-
-class AttentionTensors(NamedTuple):
-    """The softmax of one layer for a batch: spatial (B T, A, P, P); temporal (B P, A, T, T), or None without it."""
-
-    spatial: Tensor
-    temporal: Tensor | None
+from mindviz.types import LayerAttention, MindvizError
 
 
 class FMRIEncoder(nn.Module):
@@ -61,13 +52,13 @@ class FMRIEncoder(nn.Module):
         """Condition tokens (B, S, D) of normalised windows (B, T, V)."""
         return self.encode(bold)[0]
 
-    def encode(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
+    def encode(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[LayerAttention[Tensor]]]:
         """Tokens, and in the same pass the attention of each layer if asked for (else an empty list)."""
         self._check(bold)
         x, maps = self.features(bold, attention)
         return self.proj_head(rearrange(x, "(b t) p d -> b (t p) d", t=self.config.window_size)), maps
 
-    def features(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[AttentionTensors]]:
+    def features(self, bold: Tensor, attention: bool = False) -> tuple[Tensor, list[LayerAttention[Tensor]]]:
         """The normed output of the last block, (B T, P, D), and the attention of each layer."""
         scans = rearrange(self.patching.pad(bold), "b t v -> (b t) v")
         x = self.patch_embed(scans) + self.pos_embed[:, 1:]
@@ -75,7 +66,7 @@ class FMRIEncoder(nn.Module):
         for block in self.blocks:
             x, spatial, temporal = block(x, self.config.window_size, attention)
             if attention:
-                maps.append(AttentionTensors(spatial, temporal))
+                maps.append(LayerAttention(spatial, temporal))
         return self.norm(x), maps
 
     def _check(self, bold: Tensor) -> None:

@@ -17,7 +17,6 @@ from mindviz.decoder import Decoder
 from mindviz.diffusion.clip import ClipModel
 from mindviz.metrics.inference import BLOCK, blocks
 from mindviz.metrics.rows import DECODED, Trial
-from mindviz.simulate.films import PAIRS_HELD_OUT
 from mindviz.storage import fingerprint, replaceable
 from mindviz.types import MindvizError, SamplingSettings
 
@@ -176,7 +175,7 @@ def true_clips(dataset: Dataset, run: str, count: int) -> Trial:
         none = np.zeros(count, bool)
         return Trial(clips, blocks(count), none, none, {})
     index, straddles = clip_shots(shots, count, clips.shape[1])
-    held = [dataset.simulated and (s.get("object"), s.get("setting")) in PAIRS_HELD_OUT for s in shots]
+    held = [bool(shot.get("held_out")) for shot in shots]
     return Trial(clips, index, straddles, np.array(held)[index], {})
 
 

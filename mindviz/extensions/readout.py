@@ -17,8 +17,8 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mindviz.encoder import AttentionTensors, EncoderConfig, FMRIEncoder
-from mindviz.types import MindvizError
+from mindviz.encoder import EncoderConfig, FMRIEncoder
+from mindviz.types import LayerAttention, MindvizError
 
 GAIN = 10.0
 """The weights of a memory are a tenth of what they do: it then learns as fast as it should at other layers' rates."""
@@ -210,7 +210,7 @@ class ReadOutEncoder(FMRIEncoder):
 
     def encode(
         self, bold: Tensor, attention: bool = False, said: Tensor | None = None
-    ) -> tuple[Tensor, list[AttentionTensors]]:
+    ) -> tuple[Tensor, list[LayerAttention[Tensor]]]:
         """As `FMRIEncoder.encode`; the read-out is the last layer, with one query: spatial (B T, A, 1, P).
 
         `said` (B, T, P, R) stands in for what the read-out's own codes say of the patches: in training, those of codes
@@ -219,7 +219,7 @@ class ReadOutEncoder(FMRIEncoder):
         self._check(bold)
         x, maps = self.features(bold, attention)
         tokens, weights = self.readout(x, self.readout.read(self.patches(bold)) if said is None else said)
-        return tokens, [*maps, AttentionTensors(weights, None)] if attention else maps
+        return tokens, [*maps, LayerAttention(weights, None)] if attention else maps
 
     def patches(self, bold: Tensor) -> Tensor:
         """Windows (B, T, V) cut into patches, (B, T, P, patch)."""

@@ -47,6 +47,11 @@ class Shot:
     motion: str
     caption: str
 
+    @property
+    def held_out(self) -> bool:
+        """Whether no training film shows this object in this setting."""
+        return (self.object, self.setting) in PAIRS_HELD_OUT
+
 
 @dataclass(frozen=True)
 class Film:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mindviz import __version__
-from mindviz.attribution.importance import activation_patterns
+from mindviz.attribution.patterns import activation_patterns
 from mindviz.checkpoint.folder import CheckpointInfo, write_checkpoint
 from mindviz.data import Dataset
 from mindviz.diffusion import LatentCodec, VideoUNet

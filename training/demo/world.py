@@ -23,7 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mindviz.data import cleaning
-from mindviz.data.wen2018 import LABEL, Preparation, PrepareOptions, expected_repeats
+from mindviz.data.preparation import Preparation, PrepareOptions
+from mindviz.data.wen2018 import LABEL, expected_repeats
 from mindviz.simulate import features, films, forward, raw
 from mindviz.simulate.areas import DRIVERS
 from mindviz.simulate.subjects import Subject, SubjectSpec, make_subject
@@ -73,7 +74,8 @@ class FilmFeatures:
 
 def _write_stimulus(folder: Path, film: films.Film) -> None:
     """``NAME.mp4`` without loss, and ``NAME.json`` with its captions and shots."""
-    notes = {"captions": list(film.captions), "shots": [dataclasses.asdict(shot) for shot in film.shots]}
+    shots = [dataclasses.asdict(shot) | {"held_out": shot.held_out} for shot in film.shots]
+    notes = {"captions": list(film.captions), "shots": shots}
     with atomic_file(folder / f"{film.name}.json") as temporary:
         temporary.write_text(json.dumps(notes) + "\n", encoding="utf-8")
     write_mp4(folder / f"{film.name}.mp4", film.clip, lossless=True)

@@ -12,8 +12,9 @@ import torch
 from mindviz.attribution import explainer as explainer_module
 from mindviz.attribution.attention import attention_received, attention_rollout
 from mindviz.attribution.explainer import Explainer
-from mindviz.attribution.importance import activation_patterns, integrated_gradients
+from mindviz.attribution.gradients import integrated_gradients
 from mindviz.attribution.methods import METHODS
+from mindviz.attribution.patterns import activation_patterns
 from mindviz.brain import parcellations
 from mindviz.checkpoint.subject import read_encoder, write_encoder
 from mindviz.data import Dataset
@@ -193,8 +194,8 @@ def test_only_the_last_run_is_held(explainer: Explainer, dataset: Dataset, monke
         return [replace(dataset.window("1", "test1", i), run=run) for i in range(12)]
 
     made: list[int] = []
-    directions = explainer_module.principal_directions
-    monkeypatch.setattr(explainer_module, "principal_directions", lambda *a: made.append(1) or directions(*a))
+    directions = explainer_module.embedding_directions
+    monkeypatch.setattr(explainer_module, "embedding_directions", lambda *a: made.append(1) or directions(*a))
     own = Explainer(explainer.decoder, "1", scans=scans)
     for run in ("a", "a", "b", "a"):
         own.maps(scans(run)[:1], "gradient_pattern")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mindviz import video
-from mindviz.data import Dataset, PrepareOptions, cifti, cleaning, prepare, wen2018
+from mindviz.data import Dataset, Preparation, PrepareOptions, cifti, cleaning, prepare, wen2018
 from mindviz.simulate import raw as simulated
 from mindviz.storage import save_arrays
 from mindviz.types import MindvizError, VideoClip
@@ -225,6 +225,13 @@ def test_shots_must_follow_each_other_in_frames(raw, tmp_path, shots, found):
         prepare(raw, tmp_path / "data", options=OPTIONS)
 
 
+def test_whether_a_shot_is_held_out_is_true_or_false(raw, tmp_path):
+    shots = [{"start": 0, "stop": 1440, "held_out": "no"}]
+    (raw / "stimuli" / "seg1.json").write_text(json.dumps({"captions": ["a fox"] * 1440, "shots": shots}))
+    with pytest.raises(MindvizError, match=r"seg1.json: expected held_out of a shot to be true or false, found 'no'"):
+        prepare(raw, tmp_path / "data", options=OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -268,7 +275,7 @@ def test_vertices_constant_in_any_run_are_not_chosen(tmp_path):
     reliable = np.isin(np.arange(cifti.NUM_CORTEX), PLANTED)
     chosen = {}
     for case, spoilt in {"none": {}, "train": {"seg2": 700}, "test": {"test1": 29695}}.items():
-        preparation = wen2018.Preparation(tmp_path / case, OPTIONS)
+        preparation = Preparation(tmp_path / case, OPTIONS)
         for run in ("seg1", "seg2", "seg3", "test1"):
             noise = rng.normal(size=cifti.NUM_CORTEX).astype(np.float32)
             arrays = {
@@ -293,10 +300,10 @@ def test_simulated_raw_files_are_labelled(tmp_path):
 
 def test_an_interrupted_preparation_goes_on_where_it_stopped(whole, tmp_path):
     paths = [wen2018.run_path(whole, "1", "seg1", r) for r in (1, 2)]
-    first = wen2018.Preparation(tmp_path / "data", OPTIONS)
+    first = Preparation(tmp_path / "data", OPTIONS)
     assert not first.has_run("1", "seg1")
     first.add_run("1", "seg1", paths)
-    again = wen2018.Preparation(tmp_path / "data", OPTIONS)
+    again = Preparation(tmp_path / "data", OPTIONS)
     assert again.has_run("1", "seg1") and not again.has_run("1", "seg2")
     again.discard()
     assert not list(tmp_path.iterdir())
@@ -314,7 +321,7 @@ def test_a_subject_can_stay_while_others_are_made_anew(tmp_path):
     run.parent.mkdir(parents=True)
     run.write_bytes(b"scans")
     (tmp_path / "data" / "dataset.json").write_text(json.dumps({"subjects": {"1": splits}}))
-    preparation = wen2018.Preparation(tmp_path / "data", OPTIONS)
+    preparation = Preparation(tmp_path / "data", OPTIONS)
     with pytest.raises(MindvizError, match="expected subject 2, found no such subject"):
         preparation.adopt_subject("2")
     preparation.adopt_subject("1")

@@ -48,7 +48,7 @@ def write_dataset(folder):
     films = {name: make_film(name, 1, seconds=24, test=name == "test1") for name in ("seg1", "test1")}
     for name, film in films.items():
         write_mp4(folder / "stimuli" / f"{name}.mp4", film.clip, lossless=True)
-        notes = {"captions": film.captions, "shots": [asdict(s) for s in film.shots]}
+        notes = {"captions": film.captions, "shots": [asdict(s) | {"held_out": s.held_out} for s in film.shots]}
         write_json(folder / "stimuli" / f"{name}.json", notes)
         bold = rng.normal(size=(12, VOXELS)).astype(np.float16)
         save_arrays(folder / "subject1" / f"{name}.safetensors", {"bold": bold, "vertices": VERTICES.astype(np.int32)})

@@ -7,21 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mindviz.attribution import importance
-from mindviz.attribution.importance import (
-    Attend,
-    Softmax,
-    activation_patterns,
-    gradient_attention,
-    gradient_patterns,
-    groups_to_voxels,
-    integrated_gradients,
-    lesioned,
-    lesions,
-    principal_directions,
-)
+from mindviz.attribution import patterns
+from mindviz.attribution.embedding import Attend
+from mindviz.attribution.gradients import gradient_attention, integrated_gradients
+from mindviz.attribution.lesion_maps import groups_to_voxels, lesioned, lesions
+from mindviz.attribution.patterns import activation_patterns, embedding_directions, gradient_patterns
 from mindviz.encoder import EncoderConfig, FMRIEncoder
-from mindviz.types import MindvizError
+from mindviz.types import LayerAttention, MindvizError
 
 T, V, K = 2, 24, 5
 ENCODER = EncoderConfig(
@@ -86,11 +78,11 @@ def test_a_dead_voxel_counts_nothing(windows: Tensor, baseline: Tensor, matrix: 
 def _read_out(chosen: Tensor) -> Attend:
     """One question whose softmax sees nothing: patch p of 4 says the mean of its voxels, times `chosen[p]`."""
 
-    def attend(w: Tensor) -> tuple[Tensor, list[Softmax]]:
+    def attend(w: Tensor) -> tuple[Tensor, list[LayerAttention]]:
         said = w.unflatten(2, (4, 6)).mean(-1) * chosen
         softmax = (0 * said).softmax(-1).flatten(0, 1)[:, None, None]
         read = softmax.unflatten(0, (-1, T))[:, :, 0, 0] * said
-        return read.sum((1, 2))[:, None], [Softmax(softmax, None)]
+        return read.sum((1, 2))[:, None], [LayerAttention(softmax, None)]
 
     return attend
 
@@ -108,9 +100,9 @@ def test_only_what_raises_the_score_counts(windows: Tensor) -> None:
 def test_through_the_layers_of_the_encoder(encoder: FMRIEncoder, windows: Tensor, baseline: Tensor) -> None:
     """Against the full matrix over (scan, patch) pairs, made block by block."""
 
-    def attend(w: Tensor) -> tuple[Tensor, list[Softmax]]:
+    def attend(w: Tensor) -> tuple[Tensor, list[LayerAttention]]:
         tokens, maps = encoder.encode(w, attention=True)
-        return tokens, [Softmax(*m) for m in maps]
+        return tokens, [LayerAttention(*m) for m in maps]
 
     found = gradient_attention(attend, windows[:1], baseline)
     away = (encoder(windows[:1]) - encoder(baseline[None])).detach()
@@ -210,7 +202,7 @@ def test_of_a_linear_function_a_turned_gradient_is_the_covariance_times_the_weig
     """
     scans, weights = _mixed(), torch.randn(T * V, generator=torch.Generator().manual_seed(5))
     embed = lambda w: (w.flatten(1) @ weights)[:, None]  # noqa: E731
-    directions = principal_directions(embed, scans, components=1)
+    directions = embedding_directions(embed, scans, components=1)
     assert directions.abs().tolist() == [[1.0]]
     found = gradient_patterns(embed, windows, scans, directions)
     covariance = np.cov(scans.flatten(1).numpy().astype(float).T, bias=True)
@@ -227,7 +219,7 @@ def test_several_directions_tell_what_a_regression_on_them_tells(matrix: Tensor,
     """Of a linear encoder of K outputs: R squared of each voxel on all of them, by numpy's least squares."""
     scans = _mixed()
     embed = lambda w: w.flatten(1) @ matrix  # noqa: E731
-    found = gradient_patterns(embed, windows[:1], scans, principal_directions(embed, scans, K), batch=2)
+    found = gradient_patterns(embed, windows[:1], scans, embedding_directions(embed, scans, K), batch=2)
     x = scans.flatten(1).numpy().astype(float)
     x -= x.mean(0)
     said = x @ matrix.numpy().astype(float)
@@ -239,14 +231,14 @@ def test_several_directions_tell_what_a_regression_on_them_tells(matrix: Tensor,
 def test_a_turned_gradient_does_not_show_what_only_cancels_noise() -> None:
     scans = _noisy()
     embed = lambda w: w.flatten(1) @ torch.tensor([[1.0], [-1.0], [0.0]])  # noqa: E731
-    found = gradient_patterns(embed, scans[:2], scans, principal_directions(embed, scans, 1))
+    found = gradient_patterns(embed, scans[:2], scans, embedding_directions(embed, scans, 1))
     assert found[:, 0, 0] == pytest.approx(0.5, abs=0.03) and (found[:, 0, 1:] < 0.01).all()
 
 
 def test_gradients_are_those_at_the_window(encoder: FMRIEncoder, windows: Tensor) -> None:
     """Against the Jacobian that torch makes; windows differ, batches do not."""
     scans = _mixed(60) / 10
-    directions = principal_directions(encoder, scans, 3)
+    directions = embedding_directions(encoder, scans, 3)
     seen: list[tuple[int, int]] = []
     found = gradient_patterns(encoder, windows, scans, directions, 2, lambda *a: seen.append(a))
     np.testing.assert_allclose(gradient_patterns(encoder, windows, scans, directions), found, atol=1e-5)
@@ -262,10 +254,10 @@ def test_what_does_not_depend_on_the_window_is_made_once(
 ) -> None:
     """Copies of a whole run in double."""
     made: list[int] = []
-    standardised = importance._standardised
-    monkeypatch.setattr(importance, "_standardised", lambda scans: made.append(len(scans)) or standardised(scans))
+    standardised = patterns._standardised
+    monkeypatch.setattr(patterns, "_standardised", lambda scans: made.append(len(scans)) or standardised(scans))
     scans = _mixed(60) / 10
-    gradient_patterns(encoder, windows, scans, principal_directions(encoder, scans, 3))
+    gradient_patterns(encoder, windows, scans, embedding_directions(encoder, scans, 3))
     assert len(windows) > 1 and made == [60]
     with pytest.raises(MindvizError, match="expected more scans than directions, found 3 scans and 2 directions"):
         gradient_patterns(encoder, windows, scans[:3], torch.ones(2, 12))
@@ -274,7 +266,7 @@ def test_what_does_not_depend_on_the_window_is_made_once(
 def test_directions_are_those_in_which_embeddings_differ_most(matrix: Tensor) -> None:
     scans = _mixed()
     embed = lambda w: w.flatten(1) @ matrix  # noqa: E731
-    found = principal_directions(embed, scans, 2, batch=7)
+    found = embedding_directions(embed, scans, 2, batch=7)
     vectors = np.linalg.eigh(np.cov(embed(scans).numpy().T))[1]
     np.testing.assert_allclose(np.abs(found.numpy() @ vectors[:, ::-1][:, :2]), np.eye(2), atol=1e-3)
 
@@ -307,6 +299,6 @@ def test_a_window_that_is_the_baseline_is_refused(encoder: FMRIEncoder, baseline
     with pytest.raises(MindvizError, match="steps and batch need to be at least 1, found 0 and 64"):
         integrated_gradients(encoder, baseline[None], baseline, steps=0)
     with pytest.raises(MindvizError, match="found 3 scans, 2 components and a batch of 64"):
-        principal_directions(encoder, baseline.expand(3, T, V), 2)
+        embedding_directions(encoder, baseline.expand(3, T, V), 2)
     with pytest.raises(MindvizError, match="found them all at the same place"):
-        principal_directions(encoder, baseline.expand(9, T, V), 2)
+        embedding_directions(encoder, baseline.expand(9, T, V), 2)
