@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mindviz.evaluate.catalogue import METHODS, Method
 
 if TYPE_CHECKING:
-    from mindviz.evaluate.scene import Options
+    from mindviz.evaluate.setup import Options
 
 _SAMPLING = {
     "steps": "num_inference_steps",
@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = MET
 
 def given_options(parsed: argparse.Namespace) -> Options:
     """What was given, as `Options`."""
-    from mindviz.evaluate.scene import Options
+    from mindviz.evaluate.setup import Options
 
     sampling = {name: getattr(parsed, option) for option, name in _SAMPLING.items()}
     sampling["negative"] = "given" if parsed.negative == "run" else parsed.negative

@@ -10,8 +10,8 @@ from einops import rearrange, reduce
 from tqdm import tqdm
 
 from mindviz.diffusion.clip import ClipModel, embed_frames
-from mindviz.evaluate.methods import Shown
-from mindviz.evaluate.scene import Scene
+from mindviz.evaluate.methods import MethodClips
+from mindviz.evaluate.setup import Setup
 from mindviz.evaluate.tokens import as_words, true_caption_tokens
 from mindviz.metrics.classifiers import WAYS, Classifier, judge_clips
 from mindviz.metrics.rows import (
@@ -30,52 +30,52 @@ PICTURES = "CLIP of the checkpoint, pictures"
 TOKENS = "condition tokens against the caption's"
 
 
-def shared_rows(scene: Scene, shown: Shown, classifiers: Sequence[Classifier]) -> list[Row]:
+def shared_rows(setup: Setup, made: MethodClips, classifiers: Sequence[Classifier]) -> list[Row]:
     """All rows that need no judge."""
-    number, shuffles = scene.options.permutations, scene.options.ssim_shuffles
-    rows = pixel_rows(shown.clips, scene.trial, BASELINES, number, shuffles)
+    number, shuffles = setup.options.permutations, setup.options.ssim_shuffles
+    rows = pixel_rows(made.clips, setup.test_set, BASELINES, number, shuffles)
     for classifier in classifiers:
-        rows += classifier_rows(classifier, scene, shown)
-    return rows + picture_rows(scene, shown) + token_rows(scene, DECODED, shown.tokens)
+        rows += classifier_rows(classifier, setup, made)
+    return rows + picture_rows(setup, made) + token_rows(setup, DECODED, made.tokens)
 
 
-def classifier_rows(classifier: Classifier, scene: Scene, shown: Shown) -> list[Row]:
+def classifier_rows(classifier: Classifier, setup: Setup, made: MethodClips) -> list[Row]:
     """N-way accuracy of every method's clips by the paper's rule."""
-    wanted = papers_rule(classifier.scores(scene.trial.clips))
+    wanted = papers_rule(classifier.scores(setup.test_set.clips))
     rows = []
-    for method, clips in tqdm(shown.clips.items(), desc=classifier.name, mininterval=5):
+    for method, clips in tqdm(made.clips.items(), desc=classifier.name, mininterval=5):
         scores = judge_clips(classifier, clips)
         for ways in WAYS:
-            rows += n_way_rows(method, classifier.name, classifier.unit, scores, wanted, scene.trial, ways)
+            rows += n_way_rows(method, classifier.name, classifier.unit, scores, wanted, setup.test_set, ways)
     return rows
 
 
-def picture_rows(scene: Scene, shown: Shown) -> list[Row]:
+def picture_rows(setup: Setup, made: MethodClips) -> list[Row]:
     """CLIP similarity of every method's pictures with the true ones, and which clip the decoded ones are taken for."""
-    model, trial, number = scene.clip_model, scene.trial, scene.options.permutations
+    model, test_set, number = setup.clip_model, setup.test_set, setup.options.permutations
     if model is None:
         return []
-    true = picture_embeddings(model, trial.clips)
+    true = picture_embeddings(model, test_set.clips)
     rows = []
-    for method, clips in shown.clips.items():
+    for method, clips in made.clips.items():
         seen = picture_embeddings(model, clips)
-        rows += similarity_rows(method, PICTURES, seen, true, trial, number)
+        rows += similarity_rows(method, PICTURES, seen, true, test_set, number)
         if method == DECODED:
-            rows += identification_rows(PICTURES, seen, true, trial, number)
+            rows += identification_rows(PICTURES, seen, true, test_set, number)
     return rows
 
 
-def token_rows(scene: Scene, method: str, tokens: np.ndarray) -> list[Row]:
+def token_rows(setup: Setup, method: str, tokens: np.ndarray) -> list[Row]:
     """Which clip condition tokens (N, S, D) are taken for: they are compared with those of the true captions.
 
     None where there are no captions, or their tokens have another shape.
     """
-    wanted = true_caption_tokens(scene)
+    wanted = true_caption_tokens(setup)
     words = None if wanted is None else as_words(tokens, wanted)
     if wanted is None or words is None:
         return []
     found, named = (flat(t) for t in (words, wanted))
-    return identification_rows(TOKENS, found, named, scene.trial, scene.options.permutations, method)
+    return identification_rows(TOKENS, found, named, setup.test_set, setup.options.permutations, method)
 
 
 def flat(tokens: np.ndarray) -> np.ndarray:

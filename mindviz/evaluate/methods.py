@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mindviz.data import Dataset
 from mindviz.evaluate.catalogue import Method
-from mindviz.evaluate.scene import Scene, check_target
+from mindviz.evaluate.setup import Setup, check_target
 from mindviz.evaluate.tokens import as_words, training_caption_tokens, true_caption_tokens
 from mindviz.metrics import grey_clip, mean_clip, shuffled_by_shot
 from mindviz.metrics.rows import DECODED, centred_similarity
@@ -29,7 +29,7 @@ NO_CLIP = "needs captions of the clips and a CLIP in the checkpoint"
 
 
 @dataclass(frozen=True)
-class Shown:
+class MethodClips:
     """The clips of all methods that could be made.
 
     Attributes
@@ -44,9 +44,9 @@ class Shown:
     missing: dict[str, str]
 
 
-def show(
-    scene: Scene, methods: Sequence[Method], predicted: Mapping[str, Callable[[], np.ndarray | str]] | None = None
-) -> Shown:
+def make_clips(
+    setup: Setup, methods: Sequence[Method], predicted: Mapping[str, Callable[[], np.ndarray | str]] | None = None
+) -> MethodClips:
     """Make the clips of `methods`; interrupted, the same call goes on where it stopped.
 
     `predicted` gives, by slug, the tokens (N, S, D) of methods that are not in `METHODS`, or why there are none.
@@ -57,41 +57,41 @@ def show(
         Before anything is decoded, for a method that was asked for by its name and lacks the training films, or an
         `out` with somebody's files in it.
     """
-    check_target(scene.options.out)
-    asked = [m.slug for m in methods if m.slug in scene.options.methods and m.slug in _OF_TRAINING]
-    if asked and scene.training is None:
+    check_target(setup.options.out)
+    asked = [m.slug for m in methods if m.slug in setup.options.methods and m.slug in _OF_TRAINING]
+    if asked and setup.training is None:
         raise MindvizError(f"--methods {' '.join(asked)}: {NO_TRAINING}, found none")
-    decoded, tokens = decode_windows(scene)
-    shown = Shown({DECODED: decoded}, tokens, {})
+    decoded, tokens = decode_windows(setup)
+    made = MethodClips({DECODED: decoded}, tokens, {})
     for method in methods:
         if method.slug == "decoded":
             continue
         given = (predicted or {}).get(method.slug)
-        clips = _from_tokens(scene, method.slug, given) if given else _MAKERS[method.slug](scene, shown)
+        clips = _from_tokens(setup, method.slug, given) if given else _MAKERS[method.slug](setup, made)
         if isinstance(clips, str):
-            shown.missing[method.name] = clips
+            made.missing[method.name] = clips
         else:
-            shown.clips[method.name] = clips
-    return shown
+            made.clips[method.name] = clips
+    return made
 
 
 # ---------------------------------------------------------------------- generated clips, resumable
 def _kept(
-    scene: Scene,
+    setup: Setup,
     slug: str,
     made_of: Mapping[str, Any],
     make: Callable[[int], tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clips (N, F, H, W, 3) and tokens (N, S, D) of all windows, continuing what ``OUT/SLUG.safetensors`` holds."""
-    count, path = scene.count, scene.options.out / f"{slug}.safetensors"
-    _claim(scene, slug, made_of)
+    count, path = setup.count, setup.options.out / f"{slug}.safetensors"
+    _claim(setup, slug, made_of)
     clips, tokens = _cached(path)
     begun = min(len(clips), count)
-    for index in tqdm(range(begun, count), desc=f"{slug}, {scene.run}", initial=begun, total=count, mininterval=5):
+    for index in tqdm(range(begun, count), desc=f"{slug}, {setup.run}", initial=begun, total=count, mininterval=5):
         clip, condition = make(index)
         clips.append(clip)
         tokens.append(condition)
-        if len(clips) % scene.options.save_every == 0 or len(clips) == count:
+        if len(clips) % setup.options.save_every == 0 or len(clips) == count:
             save_arrays(path, {"clips": np.stack(clips), "tokens": np.stack(tokens)})
     return np.stack(clips[:count]), np.stack(tokens[:count])
 
@@ -103,17 +103,17 @@ def _cached(path: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return list(arrays["clips"]), list(arrays["tokens"])
 
 
-def _claim(scene: Scene, slug: str, made_of: Mapping[str, Any]) -> None:
+def _claim(setup: Setup, slug: str, made_of: Mapping[str, Any]) -> None:
     """Write what is decoded into the folder, or refuse one that holds clips decoded otherwise."""
     mine: dict[str, Any] = {
-        "run": scene.run,
-        "settings": asdict(scene.settings),
-        "dataset": scene.dataset.fingerprint,
-        "checkpoint": scene.checkpoint_hash,
-        "subject": scene.subject,
+        "run": setup.run,
+        "settings": asdict(setup.settings),
+        "dataset": setup.dataset.fingerprint,
+        "checkpoint": setup.checkpoint_hash,
+        "subject": setup.subject,
     }
     mine = json.loads(json.dumps(mine | dict(made_of)))
-    path = scene.options.out / f"{slug}.json"
+    path = setup.options.out / f"{slug}.json"
     if not path.exists():
         write_json(path, mine)
         return
@@ -126,7 +126,7 @@ def _claim(scene: Scene, slug: str, made_of: Mapping[str, Any]) -> None:
             )
 
 
-def decode_windows(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+def decode_windows(setup: Setup) -> tuple[np.ndarray, np.ndarray]:
     """Decode the test windows.
 
     Returns
@@ -134,42 +134,42 @@ def decode_windows(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     clips : uint8 (N, F, H, W, 3)
     tokens : float32 (N, S, D)
     """
-    return _kept(scene, "decoded", {}, lambda i: _decoded(scene, scene.dataset.window(scene.subject, scene.run, i)))
+    return _kept(setup, "decoded", {}, lambda i: _decoded(setup, setup.dataset.window(setup.subject, setup.run, i)))
 
 
-def _decoded(scene: Scene, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    settings = replace(scene.settings, seed=scene.settings.seed + window.index)
-    decoded = scene.decoder.decode(window, settings, scene.negative, attention=False)
+def _decoded(setup: Setup, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    settings = replace(setup.settings, seed=setup.settings.seed + window.index)
+    decoded = setup.decoder.decode(window, settings, setup.negative, attention=False)
     return decoded.clip.frames, decoded.encoding.tokens
 
 
-def _from_tokens(scene: Scene, slug: str, find: Callable[[], np.ndarray | str]) -> np.ndarray | str:
+def _from_tokens(setup: Setup, slug: str, find: Callable[[], np.ndarray | str]) -> np.ndarray | str:
     """The generator's clips of tokens (N, S, D), guided away from what it learnt to be guided away from."""
     tokens = find()
     if isinstance(tokens, str):
         return tokens
     tokens = np.ascontiguousarray(tokens, dtype=np.float32)
-    negative = negative_tokens(scene)
+    negative = negative_tokens(setup)
     if isinstance(negative, str):
         return negative
     if as_words(negative[None], tokens) is None:
         return f"its tokens {tokens.shape[1:]} are not of the generator's shape {negative.shape}"
 
     def make(index: int) -> tuple[np.ndarray, np.ndarray]:
-        settings = replace(scene.settings, seed=scene.settings.seed + index)
-        return scene.decoder.decode_tokens(tokens[index], negative, settings).frames, tokens[index]
+        settings = replace(setup.settings, seed=setup.settings.seed + index)
+        return setup.decoder.decode_tokens(tokens[index], negative, settings).frames, tokens[index]
 
-    return _kept(scene, slug, {"tokens": sha256(tokens[: scene.count].tobytes()).hexdigest()}, make)[0]
+    return _kept(setup, slug, {"tokens": sha256(tokens[: setup.count].tobytes()).hexdigest()}, make)[0]
 
 
-def negative_tokens(scene: Scene) -> np.ndarray | str:
-    """The tokens (S, D) of what the scene is guided away from, for tokens of any origin: as a rule the mean training
+def negative_tokens(setup: Setup) -> np.ndarray | str:
+    """The tokens (S, D) of what the setup is guided away from, for tokens of any origin: as a rule the mean training
     scan, the generator's own negative."""
-    data = scene.decoder.data(scene.subject)
+    data = setup.decoder.data(setup.subject)
     if data is None:
         return "the checkpoint holds no mean training scan to guide away from"
-    window = scene.dataset.window(scene.subject, scene.run, 0)
-    return scene.decoder.negative_tokens(window, scene.settings, scene.negative)
+    window = setup.dataset.window(setup.subject, setup.run, 0)
+    return setup.decoder.negative_tokens(window, setup.settings, setup.negative)
 
 
 # ---------------------------------------------------------------------- without the generator
@@ -189,88 +189,88 @@ def training_clips(dataset: Dataset, subject: str) -> tuple[tuple[str, int], ...
     return tuple((run, index) for run, size in sizes.items() for index in range(size))
 
 
-def _mean(scene: Scene, _: Shown) -> np.ndarray | str:
-    if scene.training is None:
+def _mean(setup: Setup, _: MethodClips) -> np.ndarray | str:
+    if setup.training is None:
         return NO_TRAINING
-    return np.broadcast_to(mean_training_video(scene.training, scene.subject), scene.trial.clips.shape)
+    return np.broadcast_to(mean_training_video(setup.training, setup.subject), setup.test_set.clips.shape)
 
 
-def _grey(scene: Scene, _: Shown) -> np.ndarray:
-    return np.broadcast_to(grey_clip(*scene.trial.clips.shape[1:4]), scene.trial.clips.shape)
+def _grey(setup: Setup, _: MethodClips) -> np.ndarray:
+    return np.broadcast_to(grey_clip(*setup.test_set.clips.shape[1:4]), setup.test_set.clips.shape)
 
 
-def _random(scene: Scene, _: Shown) -> np.ndarray | str:
-    if scene.training is None:
+def _random(setup: Setup, _: MethodClips) -> np.ndarray | str:
+    if setup.training is None:
         return NO_TRAINING
-    every = training_clips(scene.training, scene.subject)
-    drawn = np.random.default_rng(SEED).integers(len(every), size=scene.count)
-    return np.stack([scene.training.clip(*every[i]).frames for i in drawn])
+    every = training_clips(setup.training, setup.subject)
+    drawn = np.random.default_rng(SEED).integers(len(every), size=setup.count)
+    return np.stack([setup.training.clip(*every[i]).frames for i in drawn])
 
 
-def _nearest(scene: Scene, shown: Shown) -> np.ndarray | str:
-    if scene.training is None:
+def _nearest(setup: Setup, made: MethodClips) -> np.ndarray | str:
+    if setup.training is None:
         return NO_TRAINING
-    every = training_clips(scene.training, scene.subject)
-    named = training_caption_tokens(scene, every)
-    words = None if named is None else as_words(shown.tokens, named)
+    every = training_clips(setup.training, setup.subject)
+    named = training_caption_tokens(setup, every)
+    words = None if named is None else as_words(made.tokens, named)
     if named is None or words is None:
         return NO_CLIP
     flat = [rearrange(t, "n s d -> n (s d)") for t in (words, named)]
     best = centred_similarity(*flat).argmax(axis=1)
-    return np.stack([scene.training.clip(*every[i]).frames for i in best])
+    return np.stack([setup.training.clip(*every[i]).frames for i in best])
 
 
-def _shuffled(scene: Scene, shown: Shown) -> np.ndarray:
-    return shown.clips[DECODED][shuffled_by_shot(scene.trial.shots, np.random.default_rng(SEED))]
+def _shuffled(setup: Setup, made: MethodClips) -> np.ndarray:
+    return made.clips[DECODED][shuffled_by_shot(setup.test_set.shots, np.random.default_rng(SEED))]
 
 
 @torch.inference_mode()
-def _vae(scene: Scene, _: Shown) -> np.ndarray:
-    codec, device, clips = scene.decoder.codec, scene.decoder.device, scene.trial.clips
+def _vae(setup: Setup, _: MethodClips) -> np.ndarray:
+    codec, device, clips = setup.decoder.codec, setup.decoder.device, setup.test_set.clips
     pixels = rearrange(torch.from_numpy(clips), "n f h w c -> n c f h w")
     rebuilt = torch.cat([codec.decode(codec.encode(part.to(device))).cpu() for part in pixels.split(16)])
     return rearrange((rebuilt * 255).round().to(torch.uint8), "n c f h w -> n f h w c").numpy()
 
 
 # ---------------------------------------------------------------------- through the generator
-def _untrained(scene: Scene, _: Shown) -> np.ndarray | str:
-    windows = [scene.dataset.window(scene.subject, scene.run, i) for i in range(scene.count)]
+def _untrained(setup: Setup, _: MethodClips) -> np.ndarray | str:
+    windows = [setup.dataset.window(setup.subject, setup.run, i) for i in range(setup.count)]
     return _from_tokens(
-        scene,
+        setup,
         "untrained",
-        lambda: np.stack([scene.decoder.encode(w, attention=False, stage="untrained").tokens for w in windows]),
+        lambda: np.stack([setup.decoder.encode(w, attention=False, stage="untrained").tokens for w in windows]),
     )
 
 
-def _noise(scene: Scene, _: Shown) -> np.ndarray | str:
-    config, rng = scene.decoder.encoder_config(scene.subject), np.random.default_rng(SEED)
-    shape = (scene.count, config.window_size, config.num_voxels)
+def _noise(setup: Setup, _: MethodClips) -> np.ndarray | str:
+    config, rng = setup.decoder.encoder_config(setup.subject), np.random.default_rng(SEED)
+    shape = (setup.count, config.window_size, config.num_voxels)
     windows = rng.standard_normal(shape, dtype=np.float32)  # of the deviation of normalised scans
     return _from_tokens(
-        scene, "noise", lambda: np.stack([scene.decoder._tokens(scene.subject, window) for window in windows])
+        setup, "noise", lambda: np.stack([setup.decoder._tokens(setup.subject, window) for window in windows])
     )
 
 
-def _caption(scene: Scene, _: Shown) -> np.ndarray | str:
-    tokens = true_caption_tokens(scene)
-    return NO_CLIP if tokens is None else _from_tokens(scene, "caption", lambda: tokens)
+def _caption(setup: Setup, _: MethodClips) -> np.ndarray | str:
+    tokens = true_caption_tokens(setup)
+    return NO_CLIP if tokens is None else _from_tokens(setup, "caption", lambda: tokens)
 
 
-def _single(scene: Scene, _: Shown) -> np.ndarray | str:
-    repeats = scene.dataset.repeats(scene.subject, scene.run)
+def _single(setup: Setup, _: MethodClips) -> np.ndarray | str:
+    repeats = setup.dataset.repeats(setup.subject, setup.run)
     if not repeats:
         return "the dataset holds no single repeats of the run"
-    scans, spec = scene.dataset.run(scene.subject, scene.run, repeats[0]), scene.dataset.window_spec
+    scans, spec = setup.dataset.run(setup.subject, setup.run, repeats[0]), setup.dataset.window_spec
     bold = spec.cut(scans.bold)
 
     def make(i: int) -> tuple[np.ndarray, np.ndarray]:
         clamped = spec.clamped(i, len(bold))
-        return _decoded(scene, Window(bold[i], scene.subject, scene.run, i, clamped, scans.deviation))
+        return _decoded(setup, Window(bold[i], setup.subject, setup.run, i, clamped, scans.deviation))
 
-    return _kept(scene, "single", {"repeat": repeats[0]}, make)[0]
+    return _kept(setup, "single", {"repeat": repeats[0]}, make)[0]
 
 
-_MAKERS: dict[str, Callable[[Scene, Shown], np.ndarray | str]] = {
+_MAKERS: dict[str, Callable[[Setup, MethodClips], np.ndarray | str]] = {
     "grey": _grey,
     "mean": _mean,
     "random": _random,

@@ -13,7 +13,7 @@ from mindviz.attribution.explainer import Explainer
 from mindviz.attribution.methods import METHODS
 from mindviz.data import Truth
 from mindviz.data.whole_runs import run_scans
-from mindviz.evaluate.scene import Scene
+from mindviz.evaluate.setup import Setup
 from mindviz.extensions.readout import has_readout
 from mindviz.metrics.cortex import truth_intervals, truth_score
 from mindviz.types import MindvizError
@@ -93,36 +93,36 @@ class Planted:
         return {"missing": self.missing} if self.missing else {"about": self.about, **asdict(self)}
 
 
-def planted_truth(scene: Scene, seed: int = 0) -> Planted:
+def planted_truth(setup: Setup, seed: int = 0) -> Planted:
     """Score every method that the checkpoint allows; `seed` is the bootstrap's. Nothing is decoded.
 
     It comes last in a report that took long: what cannot be scored is said in its place (`Planted.missing`).
     """
     try:
-        return _scored(scene, seed)
+        return _scored(setup, seed)
     except MindvizError as error:
         return Planted(missing=str(error).rstrip("."))
 
 
-def _scored(scene: Scene, seed: int) -> Planted:
-    truth = scene.dataset.truth(scene.subject)
+def _scored(setup: Setup, seed: int) -> Planted:
+    truth = setup.dataset.truth(setup.subject)
     if truth is None:
         return Planted(missing=NO_TRUTH)
-    if scene.options.map_clips < 1:
+    if setup.options.map_clips < 1:
         return Planted(missing="maps were not held against the planted truth (--map-clips 0)")
-    if scene.decoder.data(scene.subject) is None:
+    if setup.decoder.data(setup.subject) is None:
         return Planted(missing="the checkpoint stores no mean scan, so none of its maps can be made")
-    chosen = np.unique(np.linspace(0, scene.count - 1, min(scene.options.map_clips, scene.count)).round().astype(int))
-    vertices = scene.decoder.vertices(scene.subject)
+    chosen = np.unique(np.linspace(0, setup.count - 1, min(setup.options.map_clips, setup.count)).round().astype(int))
+    vertices = setup.decoder.vertices(setup.subject)
     answers = truth.answers[vertices]
-    scans = run_scans(scene.dataset, scene.subject)
-    untrained, full = (Explainer(scene.decoder, scene.subject, stage, scans) for stage in _BOTH)
+    scans = run_scans(setup.dataset, setup.subject)
+    untrained, full = (Explainer(setup.decoder, setup.subject, stage, scans) for stage in _BOTH)
     scores = [
         MapScore(
             method,
             name,
-            _agreement(scene, full, truth, chosen, method, layer, seed),
-            None if method == "pattern" else _agreement(scene, untrained, truth, chosen, method, layer, seed),
+            _agreement(setup, full, truth, chosen, method, layer, seed),
+            None if method == "pattern" else _agreement(setup, untrained, truth, chosen, method, layer, seed),
         )
         for method, name, layer in tqdm(list(_asked(full)), desc="maps", mininterval=5)
     ]
@@ -143,13 +143,13 @@ def _asked(explainer: Explainer) -> Iterator[tuple[str, str, int]]:
 
 
 def _agreement(
-    scene: Scene, explainer: Explainer, truth: Truth, chosen: np.ndarray, method: str, layer: int, seed: int
+    setup: Setup, explainer: Explainer, truth: Truth, chosen: np.ndarray, method: str, layer: int, seed: int
 ) -> Agreement:
     vertices = explainer.data.vertices
     answers, ceiling = truth.answers[vertices], truth.noise_ceiling[vertices]
-    windows = [scene.dataset.window(scene.subject, scene.run, int(i)) for i in chosen]
+    windows = [setup.dataset.window(setup.subject, setup.run, int(i)) for i in chosen]
     maps = explainer.maps(windows, method, layer)
-    shots = scene.trial.shots[chosen]
+    shots = setup.test_set.shots[chosen]
     score = truth_score(maps.mean(axis=0), answers, ceiling)
     if method in WITHOUT_INTERVAL or len(np.unique(shots)) < 2:
         return Agreement(_known(score.auroc), None, _known(score.rho_within), None)

@@ -9,11 +9,11 @@ from typing import Any
 
 from mindviz.evaluate.catalogue import Method, chosen
 from mindviz.evaluate.measure import shared_rows
-from mindviz.evaluate.methods import show
+from mindviz.evaluate.methods import make_clips
 from mindviz.evaluate.page import html, markdown
 from mindviz.evaluate.planted import Planted, planted_truth
 from mindviz.evaluate.published import PUBLISHED, WHY
-from mindviz.evaluate.scene import Options, facts_of, open_scene
+from mindviz.evaluate.setup import Options, facts_of, open_setup
 from mindviz.metrics.classifiers import available
 from mindviz.metrics.rows import DECODED, Row
 from mindviz.storage import atomic_file, write_json
@@ -47,16 +47,16 @@ def evaluate(options: Options) -> dict[str, Any]:
     Raises
     ------
     MindvizError
-        Before anything is decoded, as `open_scene`; for a method or a classifier that does not exist.
+        Before anything is decoded, as `open_setup`; for a method or a classifier that does not exist.
     """
     methods = chosen(options.methods)
-    scene = open_scene(options)
+    setup = open_setup(options)
     classifiers = available(options.vit, options.videomae)
-    shown = show(scene, methods)
-    rows = shared_rows(scene, shown, classifiers)
-    title = f"Decoding subject {scene.subject}, {scene.run}"
-    facts = facts_of(scene) | {"classifiers": ", ".join(c.name for c in classifiers)}
-    return write(Report(title, facts, methods, shown.missing, tuple(rows), planted_truth(scene)), options.out)
+    made = make_clips(setup, methods)
+    rows = shared_rows(setup, made, classifiers)
+    title = f"Decoding subject {setup.subject}, {setup.run}"
+    facts = facts_of(setup) | {"classifiers": ", ".join(c.name for c in classifiers)}
+    return write(Report(title, facts, methods, made.missing, tuple(rows), planted_truth(setup)), options.out)
 
 
 def write(report: Report, out: Path) -> dict[str, Any]:

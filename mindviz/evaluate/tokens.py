@@ -7,29 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from mindviz.diffusion.clip import as_words, text_tokens
-from mindviz.evaluate.scene import Scene
+from mindviz.evaluate.setup import Setup
 
 __all__ = ["as_words", "text_tokens", "training_caption_tokens", "true_caption_tokens"]
 
 
-def true_caption_tokens(scene: Scene) -> np.ndarray | None:
+def true_caption_tokens(setup: Setup) -> np.ndarray | None:
     """Tokens (N, S, D) of the middle frame's caption of each test clip; None without captions or CLIP."""
-    if scene.clip_model is None or not scene.captions:
+    if setup.clip_model is None or not setup.captions:
         return None
-    return text_tokens(scene.clip_model, scene.captions)
+    return text_tokens(setup.clip_model, setup.captions)
 
 
-def training_caption_tokens(scene: Scene, clips: Sequence[tuple[str, int]]) -> np.ndarray | None:
+def training_caption_tokens(setup: Setup, clips: Sequence[tuple[str, int]]) -> np.ndarray | None:
     """The mean tokens (N, S, D) of the captions of each training clip's frames; None without captions or CLIP.
 
     `clips` are runs and indices in them, as of `methods.training_clips`.
     """
-    if scene.clip_model is None or scene.training is None:
+    if setup.clip_model is None or setup.training is None:
         return None
-    captions = [scene.training.captions(run, index) for run, index in clips]
+    captions = [setup.training.captions(run, index) for run, index in clips]
     if not all(captions):
         return None
     vocabulary = sorted({c for of_clip in captions for c in of_clip})
     place = {caption: i for i, caption in enumerate(vocabulary)}
-    tokens = text_tokens(scene.clip_model, vocabulary)
+    tokens = text_tokens(setup.clip_model, vocabulary)
     return np.stack([tokens[[place[c] for c in of_clip]].mean(axis=0) for of_clip in captions])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from einops import rearrange
@@ -26,7 +27,7 @@ _MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class Trial:
+class TestSet:
     """What the clips of all methods are compared with: the true clips of one test run.
 
     Attributes
@@ -42,6 +43,7 @@ class Trial:
     straddles: np.ndarray
     unseen: np.ndarray
     labels: Mapping[str, np.ndarray]
+    __test__: ClassVar[bool] = False  # its name is not one for pytest to collect
 
     def __post_init__(self) -> None:
         if len(np.unique(self.shots)) < 2:
@@ -72,7 +74,13 @@ class Row:
 
 # ---------------------------------------------------------------------- n-way
 def n_way_rows(
-    method: str, judge: str, what: str, scores: np.ndarray, wanted: Mapping[str, np.ndarray], trial: Trial, ways: int
+    method: str,
+    judge: str,
+    what: str,
+    scores: np.ndarray,
+    wanted: Mapping[str, np.ndarray],
+    test_set: TestSet,
+    ways: int,
 ) -> list[Row]:
     """N-way top-1 accuracy by each rule of `wanted`; none where there are too few classes.
 
@@ -90,7 +98,7 @@ def n_way_rows(
         values = n_way_top_k(scores.reshape(-1, classes), truth.reshape(-1, num_true), ways)
         by_clip = values.reshape(len(scores), -1).mean(axis=1)
         chance = {"random scores": n_way_chance(ways, num_true=num_true)}
-        score = mean_score(f"{what}, {ways}-way top-1, {rule}", judge, by_clip, trial.shots, chance)
+        score = mean_score(f"{what}, {ways}-way top-1, {rule}", judge, by_clip, test_set.shots, chance)
         rows.append(Row(method, "all", score))
     return rows
 
@@ -110,7 +118,7 @@ def psnr_matrix(decoded: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def pixel_rows(
-    clips: Mapping[str, np.ndarray], trial: Trial, baselines: Sequence[str], permutations: int, ssim_shuffles: int
+    clips: Mapping[str, np.ndarray], test_set: TestSet, baselines: Sequence[str], permutations: int, ssim_shuffles: int
 ) -> list[Row]:
     """SSIM and PSNR of the clips of each method, and what the decoded ones gain over each of the `baselines`.
 
@@ -120,15 +128,15 @@ def pixel_rows(
     present = [b for b in baselines if b in clips]
     rows = []
     for name, measure in _MEASURES.items():
-        values = {method: measure(shown, trial.clips) for method, shown in clips.items()}
+        values = {method: measure(shown, test_set.clips) for method, shown in clips.items()}
         chance = {b: float(values[b].mean()) for b in present}
-        scores = {m: mean_score(name, "formula", v, trial.shots, chance) for m, v in values.items()}
+        scores = {m: mean_score(name, "formula", v, test_set.shots, chance) for m, v in values.items()}
         if DECODED in clips:
-            shuffled, p = _pixel_control(name, measure, clips[DECODED], trial, permutations, ssim_shuffles)
+            shuffled, p = _pixel_control(name, measure, clips[DECODED], test_set, permutations, ssim_shuffles)
             scores[DECODED] = replace(scores[DECODED], shuffled=shuffled, p=p)
         rows += [Row(method, "all", score) for method, score in scores.items()]
         for b in present if DECODED in clips else ():
-            gain = mean_score(f"{name}, gain over {b}", "formula", values[DECODED] - values[b], trial.shots, {})
+            gain = mean_score(f"{name}, gain over {b}", "formula", values[DECODED] - values[b], test_set.shots, {})
             rows.append(Row(DECODED, "all", gain))
     return rows
 
@@ -137,18 +145,18 @@ def _pixel_control(
     name: str,
     measure: Callable[[np.ndarray, np.ndarray], np.ndarray],
     decoded: np.ndarray,
-    trial: Trial,
+    test_set: TestSet,
     permutations: int,
     ssim_shuffles: int,
 ) -> tuple[float, float]:
     """The mean of a measure over truths permuted by shot, and its p."""
     if name.startswith("PSNR"):
-        test = permutation_test(psnr_matrix(decoded, trial.clips), trial.shots, permutations)
+        test = permutation_test(psnr_matrix(decoded, test_set.clips), test_set.shots, permutations)
         return test.shuffled, test.p
     rng = np.random.default_rng(0)
-    orders = [shuffled_by_shot(trial.shots, rng) for _ in range(ssim_shuffles)]
-    null = np.array([measure(decoded, trial.clips[order]).mean() for order in orders])
-    observed = measure(decoded, trial.clips).mean()
+    orders = [shuffled_by_shot(test_set.shots, rng) for _ in range(ssim_shuffles)]
+    null = np.array([measure(decoded, test_set.clips[order]).mean() for order in orders])
+    observed = measure(decoded, test_set.clips).mean()
     return float(null.mean()), (1 + int((null >= observed).sum())) / (1 + len(null))
 
 
@@ -162,7 +170,12 @@ def centred_similarity(predicted: np.ndarray, candidates: np.ndarray) -> np.ndar
 
 
 def identification_rows(
-    judge: str, predicted: np.ndarray, candidates: np.ndarray, trial: Trial, permutations: int, method: str = DECODED
+    judge: str,
+    predicted: np.ndarray,
+    candidates: np.ndarray,
+    test_set: TestSet,
+    permutations: int,
+    method: str = DECODED,
 ) -> list[Row]:
     """Which of the N test clips was it: embeddings (N, D) of the predictions against those of the true clips.
 
@@ -171,7 +184,7 @@ def identification_rows(
     if np.allclose(predicted, predicted[:1]):
         return []
     similarity = centred_similarity(predicted, candidates)
-    found = identify(similarity, trial.shots)
+    found = identify(similarity, test_set.shots)
     n = len(similarity)
     measured = {
         f"right clip of {n}": (found.right_clip, found.chance_clip),
@@ -179,19 +192,19 @@ def identification_rows(
         "other clips less similar than the true one": (found.pairwise, 0.5),
     }
     rows = [
-        Row(method, "all", mean_score(name, judge, values, trial.shots, {"random": chance}))
+        Row(method, "all", mean_score(name, judge, values, test_set.shots, {"random": chance}))
         for name, (values, chance) in measured.items()
     ]
-    test = permutation_test(similarity, trial.shots, permutations)
-    score = mean_score("similarity to the true clip", judge, np.diag(similarity), trial.shots, {})
+    test = permutation_test(similarity, test_set.shots, permutations)
+    score = mean_score("similarity to the true clip", judge, np.diag(similarity), test_set.shots, {})
     return [*rows, Row(method, "all", replace(score, shuffled=test.shuffled, p=test.p))]
 
 
 def similarity_rows(
-    method: str, judge: str, shown: np.ndarray, true: np.ndarray, trial: Trial, permutations: int
+    method: str, judge: str, shown: np.ndarray, true: np.ndarray, test_set: TestSet, permutations: int
 ) -> list[Row]:
     """The mean cosine of embeddings (N, D) of a method's clips with those of the true ones, not centred."""
     similarity = cosine_similarity(shown, true)
-    score = mean_score("picture similarity (cosine)", judge, np.diag(similarity), trial.shots, {})
-    test = permutation_test(similarity, trial.shots, permutations)
+    score = mean_score("picture similarity (cosine)", judge, np.diag(similarity), test_set.shots, {})
+    test = permutation_test(similarity, test_set.shots, permutations)
     return [Row(method, "all", replace(score, shuffled=test.shuffled, p=test.p))]

@@ -11,7 +11,7 @@ import numpy as np
 from mindviz.data import Dataset
 from mindviz.diffusion.clip import ClipModel
 from mindviz.evaluate.measure import flat
-from mindviz.evaluate.scene import clip_shots
+from mindviz.evaluate.setup import clip_shots
 from mindviz.evaluate.tokens import text_tokens
 from mindviz.metrics import cosine_similarity, identify
 from mindviz.metrics.inference import bootstrap_interval

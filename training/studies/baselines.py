@@ -17,7 +17,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from mindviz.evaluate.catalogue import Method
 from mindviz.evaluate.methods import NO_CLIP, NO_TRAINING, training_clips
-from mindviz.evaluate.scene import Scene
+from mindviz.evaluate.setup import Setup
 from mindviz.evaluate.tokens import training_caption_tokens
 from mindviz.storage import load_arrays, save_arrays
 from mindviz.types import MindvizError
@@ -106,25 +106,25 @@ def _dual(kernel: np.ndarray, targets: np.ndarray, penalties: np.ndarray) -> np.
     return weights
 
 
-def token_ridge(scene: Scene) -> TokenRidge | str:
+def token_ridge(setup: Setup) -> TokenRidge | str:
     """The ridge decoder of a subject, fitted to the training films; why there is none where there is none.
 
     The fit takes a minute; ``OUT/ridge-….fit.safetensors`` keeps it for the next call.
     """
-    if scene.training is None:
+    if setup.training is None:
         return NO_TRAINING
-    every = training_clips(scene.training, scene.subject)
-    named = training_caption_tokens(scene, every)
+    every = training_clips(setup.training, setup.subject)
+    named = training_caption_tokens(setup, every)
     if named is None:
         return NO_CLIP
-    scans = load_scans(scene.training, scene.subject)
-    clips = clips_of_windows(scene, every, scans)
-    x, tests = (rearrange(w, "n t v -> n (t v)") for w in (scans.windows.numpy(), _tests(scene, scans)))
+    scans = load_scans(setup.training, setup.subject)
+    clips = clips_of_windows(setup, every, scans)
+    x, tests = (rearrange(w, "n t v -> n (t v)") for w in (scans.windows.numpy(), _tests(setup, scans)))
     targets = rearrange(named[clips], "n s d -> n (s d)").astype(np.float32)
     key = sha256(f"{scans.fingerprint} {PENALTIES} {COMPONENTS} {FOLDS}".encode())
     for array in (tests, targets):
         key.update(np.ascontiguousarray(array).data)
-    path = scene.options.out / f"ridge-{key.hexdigest()[:16]}.fit.safetensors"
+    path = setup.options.out / f"ridge-{key.hexdigest()[:16]}.fit.safetensors"
     if not path.exists():
         _fit_and_keep(path, x, targets, tests)
     kept = load_arrays(path)
@@ -140,26 +140,26 @@ def _fit_and_keep(path: Path, x: np.ndarray, targets: np.ndarray, tests: np.ndar
     save_arrays(path, arrays | {"mean": mean, "directions": directions})
 
 
-def clips_of_windows(scene: Scene, every: tuple[tuple[str, int], ...], scans: TrainingScans) -> np.ndarray:
+def clips_of_windows(setup: Setup, every: tuple[tuple[str, int], ...], scans: TrainingScans) -> np.ndarray:
     """Each training window's place in `every` (runs and indices of all training clips)."""
-    assert scene.training is not None
+    assert setup.training is not None
     first, offset, place = {}, 0, 0
-    for run in scene.training.runs(scene.subject, "train"):
-        frames = len(scene.training.film(run).frames)
+    for run in setup.training.runs(setup.subject, "train"):
+        frames = len(setup.training.film(run).frames)
         for index in range(frames // scans.clip_frames):
             first[offset + index * scans.clip_frames] = place
             place += 1
         offset += frames
     if place != len(every):
-        raise MindvizError(f"{scene.training.folder}: expected {place} training clips, found {len(every)}")
+        raise MindvizError(f"{setup.training.folder}: expected {place} training clips, found {len(every)}")
     return np.array([first[int(frame)] for frame in scans.first_frame])
 
 
-def _tests(scene: Scene, scans: TrainingScans) -> np.ndarray:
+def _tests(setup: Setup, scans: TrainingScans) -> np.ndarray:
     """The test windows (N, T, V) of the run that is evaluated, normalised as everywhere."""
-    runs = scene.dataset.runs(scene.subject, "test")
-    sizes = [len(scene.dataset.run(scene.subject, run).bold) for run in runs]
-    if scene.run not in runs:
-        raise MindvizError(f"expected a test run of {', '.join(runs)}, found {scene.run}")
-    start = sum(sizes[: runs.index(scene.run)])
-    return test_windows(scene.dataset, scans)[start : start + scene.count].numpy()
+    runs = setup.dataset.runs(setup.subject, "test")
+    sizes = [len(setup.dataset.run(setup.subject, run).bold) for run in runs]
+    if setup.run not in runs:
+        raise MindvizError(f"expected a test run of {', '.join(runs)}, found {setup.run}")
+    start = sum(sizes[: runs.index(setup.run)])
+    return test_windows(setup.dataset, scans)[start : start + setup.count].numpy()

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from mindviz.evaluate.methods import decode_windows
-from mindviz.evaluate.scene import Options, facts_of, open_scene
+from mindviz.evaluate.setup import Options, facts_of, open_setup
 from mindviz.metrics import ssim
 from mindviz.storage import atomic_file, fingerprint, write_json
 from mindviz.types import MindvizError, SamplingSettings
@@ -83,9 +83,9 @@ def sweep(options: Options, judge_folder: Path, settings: Sequence[Guided] = SWE
         Before anything is decoded: what does not read or fit; a folder whose clips were decoded otherwise.
     """
     judge = load_judge(judge_folder)
-    first = open_scene(options)
-    first = replace(first, trial=labelled(first.trial, film_shots(first.dataset, first.run), judge))
-    trial, own = first.trial, first.settings
+    first = open_setup(options)
+    first = replace(first, test_set=labelled(first.test_set, film_shots(first.dataset, first.run), judge))
+    test_set, own = first.test_set, first.settings
     facts = facts_of(first) | {"judge": f"{judge_folder} ({fingerprint(judge_folder / 'model.safetensors')[:12]})"}
     del facts["sampling"]  # each setting has its own
     content: dict[str, Any] = {"facts": facts, "settings": {}}
@@ -93,14 +93,14 @@ def sweep(options: Options, judge_folder: Path, settings: Sequence[Guided] = SWE
     for one in settings:
         changes = one.changes(own)
         mine = replace(options, out=options.out / one.folder, sampling={**options.sampling, **changes})
-        scene = replace(first, options=mine, settings=replace(own, **changes))
-        values = measured(decode_windows(scene)[0], trial.clips, trial.labels, judge)
+        setup = replace(first, options=mine, settings=replace(own, **changes))
+        values = measured(decode_windows(setup)[0], test_set.clips, test_set.labels, judge)
         reference = reference or values
         less = {m: values[m] - reference[m] for m in MEASURES} if values is not reference else {}
         content["settings"][one.name] = {
-            "sampling": {name: value for name, value in asdict(scene.settings).items() if name in changes},
-            "scores": valued(values, trial.shots),
-            "difference": valued(less, trial.shots) or None,
+            "sampling": {name: value for name, value in asdict(setup.settings).items() if name in changes},
+            "scores": valued(values, test_set.shots),
+            "difference": valued(less, test_set.shots) or None,
         }
         _write(content, options.out)
         print(f"{one.name}: " + ", ".join(f"{m} {values[m].mean():.3f}" for m in MEASURES), flush=True)

@@ -23,10 +23,10 @@ from mindviz.data import Dataset
 from mindviz.evaluate.arguments import add_options, given_options
 from mindviz.evaluate.catalogue import METHODS, chosen
 from mindviz.evaluate.measure import shared_rows, token_rows
-from mindviz.evaluate.methods import Shown, show
+from mindviz.evaluate.methods import MethodClips, make_clips
 from mindviz.evaluate.planted import planted_truth
 from mindviz.evaluate.report import Report, headline, write
-from mindviz.evaluate.scene import Options, Scene, facts_of, open_scene
+from mindviz.evaluate.setup import Options, Setup, facts_of, open_setup
 from mindviz.evaluate.tokens import as_words, true_caption_tokens
 from mindviz.metrics.classifiers import available
 from mindviz.metrics.rows import DECODED, Row, identification_rows
@@ -60,15 +60,15 @@ class Evaluation(Options):
 
 
 class Linear:
-    """The ridge decoder of a scene, fitted when it is first asked for."""
+    """The ridge decoder of a setup, fitted when it is first asked for."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
 
     @cached_property
     def fit(self) -> TokenRidge | str:
         """The fit, or why there is none."""
-        return token_ridge(self.scene)
+        return token_ridge(self.setup)
 
     def tokens(self) -> np.ndarray | str:
         """Its tokens of the test windows."""
@@ -102,61 +102,61 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     """
     methods = chosen(evaluation.methods, ALL)
     judge = load_judge(evaluation.judge)
-    scene = open_scene(evaluation)
-    scene = replace(scene, trial=labelled(scene.trial, film_shots(scene.dataset, scene.run), judge))
-    judge.probabilities(scene.trial.clips[:1])
+    setup = open_setup(evaluation)
+    setup = replace(setup, test_set=labelled(setup.test_set, film_shots(setup.dataset, setup.run), judge))
+    judge.probabilities(setup.test_set.clips[:1])
     classifiers = available(evaluation.vit, evaluation.videomae)
-    linear = Linear(scene)
-    shown = show(scene, [m for m in methods if m is not READOUT], {RIDGE.slug: linear.tokens})
-    rows = _judge_rows(scene, shown, judge)
+    linear = Linear(setup)
+    made = make_clips(setup, [m for m in methods if m is not READOUT], {RIDGE.slug: linear.tokens})
+    rows = _judge_rows(setup, made, judge)
     if READOUT in methods:
-        rows += _read_out_rows(scene, shown, judge, linear, evaluation.training_tokens)
-    rows += shared_rows(scene, shown, classifiers)
+        rows += _read_out_rows(setup, made, judge, linear, evaluation.training_tokens)
+    rows += shared_rows(setup, made, classifiers)
     judged_by = f"{evaluation.judge} ({fingerprint(evaluation.judge / 'model.safetensors')[:12]})"
-    facts = facts_of(scene) | {"judge": judged_by, "classifiers": ", ".join(c.name for c in classifiers)}
-    title = f"Decoding subject {evaluation.subject}, {scene.run}"
-    borrowed = READOUT in methods and READOUT.name not in shown.missing and evaluation.training_tokens is None
+    facts = facts_of(setup) | {"judge": judged_by, "classifiers": ", ".join(c.name for c in classifiers)}
+    title = f"Decoding subject {evaluation.subject}, {setup.run}"
+    borrowed = READOUT in methods and READOUT.name not in made.missing and evaluation.training_tokens is None
     notes = (BORROWED,) if borrowed else ()
-    return write(Report(title, facts, methods, shown.missing, tuple(rows), planted_truth(scene), notes), evaluation.out)
+    return write(Report(title, facts, methods, made.missing, tuple(rows), planted_truth(setup), notes), evaluation.out)
 
 
-def _judge_rows(scene: Scene, shown: Shown, judge: Judge) -> list[Row]:
+def _judge_rows(setup: Setup, made: MethodClips, judge: Judge) -> list[Row]:
     """What the judge sees in the clips of each method, and in the true ones."""
-    trial, number = scene.trial, scene.options.permutations
+    test_set, number = setup.test_set, setup.options.permutations
     rows = []
-    for method, clips in shown.clips.items():
-        rows += judged_rows(method, clips, trial, judge, number)
-    rows += judged_rows("true clips", trial.clips, trial, judge, number)
-    seen, true = judge.embeddings(shown.clips[DECODED]), judge.embeddings(trial.clips)
-    return rows + identification_rows("judge's features", seen, true, trial, number)
+    for method, clips in made.clips.items():
+        rows += judged_rows(method, clips, test_set, judge, number)
+    rows += judged_rows("true clips", test_set.clips, test_set, judge, number)
+    seen, true = judge.embeddings(made.clips[DECODED]), judge.embeddings(test_set.clips)
+    return rows + identification_rows("judge's features", seen, true, test_set, number)
 
 
 def _read_out_rows(
-    scene: Scene, shown: Shown, judge: Judge, linear: Linear, training_tokens: np.ndarray | None
+    setup: Setup, made: MethodClips, judge: Judge, linear: Linear, training_tokens: np.ndarray | None
 ) -> list[Row]:
     """What the tokens hold, of the encoder and of ridge; and the decoded clips against it.
 
-    Where nothing can be fitted, `shown.missing` says why, and only unseen pairs are set against seen ones.
+    Where nothing can be fitted, `made.missing` says why, and only unseen pairs are set against seen ones.
     """
-    trial, number = scene.trial, scene.options.permutations
-    labels = judge.labels(shown.clips[DECODED])
+    test_set, number = setup.test_set, setup.options.permutations
+    labels = judge.labels(made.clips[DECODED])
     fit = linear.fit
     if isinstance(fit, str):
-        shown.missing[READOUT.name] = fit
-        return derived_rows(labels, {}, trial, READOUT.name)
+        made.missing[READOUT.name] = fit
+        return derived_rows(labels, {}, test_set, READOUT.name)
     own = fit.unseen if training_tokens is None else training_tokens
-    sources = {"encoder": Source(own, shown.tokens), "ridge": Source(fit.unseen, fit.predicted)}
-    held = read_out(scene, judge, sources, fit.clips)
+    sources = {"encoder": Source(own, made.tokens), "ridge": Source(fit.unseen, fit.predicted)}
+    held = read_out(setup, judge, sources, fit.clips)
     rows = []
     for source, said in held.items():
-        rows += label_rows(f"read-out, {source} tokens", READOUT.name, said, trial, judge, number)
-    rows += derived_rows(labels, held, trial, READOUT.name)
-    wanted = true_caption_tokens(scene)
-    words = None if wanted is None else as_words(shown.tokens, wanted)
+        rows += label_rows(f"read-out, {source} tokens", READOUT.name, said, test_set, judge, number)
+    rows += derived_rows(labels, held, test_set, READOUT.name)
+    wanted = true_caption_tokens(setup)
+    words = None if wanted is None else as_words(made.tokens, wanted)
     if wanted is None or words is None:
         return rows
-    rows += token_rows(scene, RIDGE.name, fit.predicted)
-    return rows + against_ridge_rows(words, fit.predicted, wanted, trial)
+    rows += token_rows(setup, RIDGE.name, fit.predicted)
+    return rows + against_ridge_rows(words, fit.predicted, wanted, test_set)
 
 
 def _tokens(path: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mindviz.evaluate.catalogue import Method
 from mindviz.evaluate.measure import flat
-from mindviz.evaluate.scene import Scene, clip_shots
+from mindviz.evaluate.setup import Setup, clip_shots
 from mindviz.types import MindvizError
 from training.demo.judge import ASPECTS, Judge
 
@@ -87,18 +87,18 @@ def best_penalty(x: Tensor, labels: Tensor, classes: int, candidates: Sequence[f
     return max(candidates, key=lambda penalty: right[penalty])
 
 
-def training_labels(scene: Scene, judge: Judge, clips: np.ndarray) -> dict[str, np.ndarray]:
+def training_labels(setup: Setup, judge: Judge, clips: np.ndarray) -> dict[str, np.ndarray]:
     """Class indices by aspect of the shot that fills most of each training clip; `clips` are places among all."""
-    assert scene.training is not None
+    assert setup.training is not None
     found: dict[str, list[int]] = {aspect: [] for aspect in ASPECTS}
-    for run in scene.training.runs(scene.subject, "train"):
-        shots = scene.training.shots(run)
-        source = scene.training.folder / "stimuli" / f"{run}.json"
+    for run in setup.training.runs(setup.subject, "train"):
+        shots = setup.training.shots(run)
+        source = setup.training.folder / "stimuli" / f"{run}.json"
         unknown = [a for a in ASPECTS if any(s.get(a) not in judge.config.classes(a) for s in shots)]
         if not shots or unknown:
             raise MindvizError(f"{source}: expected shots whose {ASPECTS} the judge knows, found others or none")
-        length = scene.training.clip_frames
-        index, _ = clip_shots(shots, len(scene.training.film(run).frames) // length, length)
+        length = setup.training.clip_frames
+        index, _ = clip_shots(shots, len(setup.training.film(run).frames) // length, length)
         for aspect in ASPECTS:
             names = judge.config.classes(aspect)
             found[aspect] += [names.index(shots[i][aspect]) for i in index]
@@ -120,7 +120,7 @@ class Source:
 
 
 def read_out(
-    scene: Scene, judge: Judge, sources: Mapping[str, Source], clips: np.ndarray
+    setup: Setup, judge: Judge, sources: Mapping[str, Source], clips: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
     """What a linear classifier finds in the test tokens of each of `sources`, trained on its training tokens.
 
@@ -138,7 +138,7 @@ def read_out(
         if len(source.training) != len(clips):
             raise MindvizError(f"expected tokens of {len(clips)} training windows, found {len(source.training)}")
         if id(source.training) not in fitted:
-            fitted[id(source.training)] = _fit(source.training, training_labels(scene, judge, clips), judge)
+            fitted[id(source.training)] = _fit(source.training, training_labels(setup, judge, clips), judge)
         white, weights = fitted[id(source.training)]
         shown = white(flat(source.test))
         said[name] = {aspect: classify(w, shown) for aspect, w in weights.items()}

@@ -19,7 +19,7 @@ from mindviz.diffusion.clip import ClipConfig, ClipModel
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.evaluate import methods
 from mindviz.evaluate.measure import TOKENS
-from mindviz.evaluate.scene import open_scene
+from mindviz.evaluate.setup import open_setup
 from mindviz.metrics import classifiers, ssim
 from mindviz.simulate.films import make_film
 from mindviz.storage import load_arrays, save_arrays, save_module, write_json
@@ -214,12 +214,12 @@ def test_the_mean_training_video_needs_training_films(world, tmp_path):
     content["subjects"]["1"]["train"] = []
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(content))
     without = replace(evaluation(world, tmp_path / "out"), data=tmp_path / "data")
-    scene = open_scene(without)
+    setup = open_setup(without)
     for slug in ("mean", "random", "nearest"):
-        assert methods._MAKERS[slug](scene, None) == methods.NO_TRAINING
+        assert methods._MAKERS[slug](setup, None) == methods.NO_TRAINING
     with pytest.raises(MindvizError, match="expected training runs of subject 1, found none"):
-        open_scene(replace(without, training_data=tmp_path / "data"))
-    assert open_scene(replace(without, training_data=world / "data")).training is not None
+        open_setup(replace(without, training_data=tmp_path / "data"))
+    assert open_setup(replace(without, training_data=world / "data")).training is not None
 
 
 @pytest.mark.parametrize(
@@ -295,10 +295,10 @@ def test_guidance_is_swept_and_set_against_the_checkpoints_own(world, tmp_path, 
     assert all(f"| {name} |" in text for name in scores) and "simulated" in text
 
     # away from the run's own mean, as the decoder does it when it is handed over
-    scene = open_scene(options)
-    settings = replace(scene.settings, negative="given", seed=scene.settings.seed + 2)
-    own = scene.dataset.windows("1", "test1").mean(0)
-    expected = scene.decoder.decode(scene.dataset.window("1", "test1", 2), settings, own, attention=False).clip.frames
+    setup = open_setup(options)
+    settings = replace(setup.settings, negative="given", seed=setup.settings.seed + 2)
+    own = setup.dataset.windows("1", "test1").mean(0)
+    expected = setup.decoder.decode(setup.dataset.window("1", "test1", 2), settings, own, attention=False).clip.frames
     kept = load_arrays(tmp_path / "sweep" / "1_given" / "decoded.safetensors")["clips"]
     assert (kept[2] == expected).all()
     assert not (kept == load_arrays(tmp_path / "sweep" / "1_own" / "decoded.safetensors")["clips"]).all()

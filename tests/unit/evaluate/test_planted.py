@@ -18,7 +18,7 @@ from mindviz.decoder import Decoder
 from mindviz.evaluate.page import MAPS, html, map_rows, markdown
 from mindviz.evaluate.planted import NO_TRUTH, WITHOUT_INTERVAL, Agreement, MapScore, Planted, planted_truth
 from mindviz.evaluate.report import Report, write
-from mindviz.evaluate.scene import Options, Scene, open_scene
+from mindviz.evaluate.setup import Options, Setup, open_setup
 from mindviz.storage import save_arrays, write_json
 from mindviz.types import MindvizError
 
@@ -34,17 +34,17 @@ def plant(folder: Path, drivers: np.ndarray, ceiling: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def setup(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("planted") / "data"
     shutil.copytree(tiny_dataset, folder)
     rng = np.random.default_rng(1)
     plant(folder, rng.integers(0, 3, 59412), rng.random(59412))
-    return open_scene(Options(tiny_checkpoint, folder, "1", folder / "out", map_clips=6))
+    return open_setup(Options(tiny_checkpoint, folder, "1", folder / "out", map_clips=6))
 
 
 @pytest.fixture(scope="module")
-def found(scene: Scene) -> Planted:
-    return planted_truth(scene)
+def found(setup: Setup) -> Planted:
+    return planted_truth(setup)
 
 
 def test_every_method_is_scored_beside_the_untrained_encoder(found: Planted) -> None:
@@ -62,18 +62,18 @@ def test_every_method_is_scored_beside_the_untrained_encoder(found: Planted) -> 
 
 
 @pytest.mark.parametrize("method", ["gradient_pattern", "lesion_patch", "pattern"])
-def test_a_score_by_brute_force(scene: Scene, found: Planted, method: str) -> None:
+def test_a_score_by_brute_force(setup: Setup, found: Planted, method: str) -> None:
     """Clips 0, 2, 4, 7, 9, 11; pairs of voxels that do and do not answer, one by one."""
-    explainer = Explainer(scene.decoder, "1", scans=run_scans(scene.dataset, "1"))
-    windows = [scene.dataset.window("1", "test1", i) for i in (0, 2, 4, 7, 9, 11)]
+    explainer = Explainer(setup.decoder, "1", scans=run_scans(setup.dataset, "1"))
+    windows = [setup.dataset.window("1", "test1", i) for i in (0, 2, 4, 7, 9, 11)]
     values = explainer.maps(windows, method).mean(axis=0)
-    answers = scene.dataset.truth("1").driver[scene.decoder.vertices("1")] == 1
+    answers = setup.dataset.truth("1").driver[setup.decoder.vertices("1")] == 1
     yes, no = values[answers][:, None], values[~answers]
     score = next(s for s in found.scores if s.method == method).trained
     assert score.auroc == pytest.approx(((yes > no) + (yes == no) / 2).mean(), abs=2e-3)
 
 
-def test_the_section_is_in_all_three_files(scene: Scene, found: Planted, tmp_path: Path) -> None:
+def test_the_section_is_in_all_three_files(setup: Setup, found: Planted, tmp_path: Path) -> None:
     content = write(Report("T", {"a": 1}, (), {}, (), found), tmp_path)
     told = json.loads((tmp_path / "report.json").read_text())["maps against the planted truth"]
     assert told == json.loads(json.dumps(content["maps against the planted truth"]))
@@ -85,18 +85,18 @@ def test_the_section_is_in_all_three_files(scene: Scene, found: Planted, tmp_pat
             assert all(cell.replace("'", "&#x27;" if name.endswith("html") else "'") in text for cell in row)
 
 
-def test_without_a_truth_there_is_no_section_and_a_sentence(scene: Scene, tiny_dataset: Path, tmp_path: Path) -> None:
-    without = planted_truth(replace(scene, dataset=Dataset.open(tiny_dataset)))
+def test_without_a_truth_there_is_no_section_and_a_sentence(setup: Setup, tiny_dataset: Path, tmp_path: Path) -> None:
+    without = planted_truth(replace(setup, dataset=Dataset.open(tiny_dataset)))
     assert without == Planted(missing=NO_TRUTH) and without.record() == {"missing": NO_TRUTH}
     for page in (markdown("T", {}, (), {}, (), without), html("T", {}, (), {}, (), without)):
         assert MAPS not in page and f"Maps: {NO_TRUTH}." in page
-    none = planted_truth(replace(scene, options=replace(scene.options, map_clips=0)))
+    none = planted_truth(replace(setup, options=replace(setup.options, map_clips=0)))
     assert "--map-clips 0" in none.missing
 
 
-def test_a_checkpoint_without_a_mean_scan_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_without_a_mean_scan_says_so(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Decoder, "data", lambda *_: None)
-    assert "no mean scan" in planted_truth(scene).missing
+    assert "no mean scan" in planted_truth(setup).missing
 
 
 def test_which_methods_have_no_interval_is_said(found: Planted) -> None:
@@ -108,22 +108,22 @@ def test_which_methods_have_no_interval_is_said(found: Planted) -> None:
     assert "none for" not in Planted().about
 
 
-def test_what_a_method_refuses_does_not_lose_the_report(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_method_refuses_does_not_lose_the_report(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise MindvizError("expected finite values, found NaN.")
 
     monkeypatch.setattr(Explainer, "maps", refuse)
-    assert planted_truth(scene) == Planted(missing="expected finite values, found NaN")
+    assert planted_truth(setup) == Planted(missing="expected finite values, found NaN")
     monkeypatch.setattr(Dataset, "truth", refuse)
-    assert "found NaN" in planted_truth(scene).missing
+    assert "found NaN" in planted_truth(setup).missing
 
 
-def test_what_cannot_be_told_is_a_dash(scene: Scene, tmp_path: Path) -> None:
+def test_what_cannot_be_told_is_a_dash(setup: Setup, tmp_path: Path) -> None:
     """Voxels that all answer give no AUROC: None in JSON, no NaN, which is no JSON."""
     folder = tmp_path / "data"
-    shutil.copytree(scene.dataset.folder, folder)
+    shutil.copytree(setup.dataset.folder, folder)
     plant(folder, np.ones(59412), np.linspace(0, 1, 59412))
-    found = planted_truth(replace(scene, dataset=Dataset.open(folder)))
+    found = planted_truth(replace(setup, dataset=Dataset.open(folder)))
     assert all(s.trained.auroc is None and s.trained.auroc_interval is None for s in found.scores)
     assert all(row[1] == "-" for row in map_rows(found)) and "none does" in found.about
     assert "NaN" not in json.dumps(found.record(), allow_nan=False)

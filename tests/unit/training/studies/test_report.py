@@ -9,9 +9,9 @@ import torch
 from mindviz.evaluate.catalogue import METHODS
 from mindviz.evaluate.page import html, markdown
 from mindviz.evaluate.planted import NO_TRUTH, Planted
-from mindviz.evaluate.scene import clip_shots
+from mindviz.evaluate.setup import clip_shots
 from mindviz.metrics import psnr
-from mindviz.metrics.rows import Trial, identification_rows, pixel_rows, psnr_matrix
+from mindviz.metrics.rows import TestSet, identification_rows, pixel_rows, psnr_matrix
 from mindviz.simulate.films import PAIRS_HELD_OUT, make_film
 from mindviz.types import MindvizError
 from training.demo.judge import ASPECTS, Judge, JudgeConfig
@@ -30,19 +30,19 @@ def film():
 
 
 @pytest.fixture(scope="module")
-def trial(film, judge):
+def test_set(film, judge):
     clips = film.frames.reshape(30, 6, 64, 64, 3)
     shots, straddles = clip_shots([vars(s) for s in film.shots], 30, 6)
     unseen = np.array([(s.object, s.setting) in PAIRS_HELD_OUT for s in film.shots])[shots]
-    return labelled(Trial(clips, shots, straddles, unseen, {}), film.shots, judge)
+    return labelled(TestSet(clips, shots, straddles, unseen, {}), film.shots, judge)
 
 
 @pytest.fixture(scope="module")
-def short(trial):
+def short(test_set):
     """Five clips: SSIM is slow."""
     keep = np.arange(0, 20, 4)
-    labels = {aspect: known[keep] for aspect, known in trial.labels.items()}
-    return Trial(trial.clips[keep], trial.shots[keep], trial.straddles[keep], trial.unseen[keep], labels)
+    labels = {aspect: known[keep] for aspect, known in test_set.labels.items()}
+    return TestSet(test_set.clips[keep], test_set.shots[keep], test_set.straddles[keep], test_set.unseen[keep], labels)
 
 
 def row(rows, metric, method="decoded", subset="all"):
@@ -50,15 +50,15 @@ def row(rows, metric, method="decoded", subset="all"):
     return found
 
 
-def test_trial_follows_the_film(film, judge, trial):
+def test_trial_follows_the_film(film, judge, test_set):
     for i in range(30):
         inside = [s for s in film.shots if s.start < i * 6 + 6 and s.stop > i * 6]
-        assert trial.straddles[i] == (len(inside) > 1)
-        assert film.shots[trial.shots[i]] in inside
-    shown = film.shots[trial.shots[0]]
-    assert judge.config.objects[trial.labels["object"][0]] == shown.object
-    assert trial.unseen[0] == ((shown.object, shown.setting) in PAIRS_HELD_OUT)
-    subsets = trial.subsets()
+        assert test_set.straddles[i] == (len(inside) > 1)
+        assert film.shots[test_set.shots[i]] in inside
+    shown = film.shots[test_set.shots[0]]
+    assert judge.config.objects[test_set.labels["object"][0]] == shown.object
+    assert test_set.unseen[0] == ((shown.object, shown.setting) in PAIRS_HELD_OUT)
+    subsets = test_set.subsets()
     whole = set(subsets["whole shots"])
     assert whole | set(subsets["straddling a cut"]) == set(range(30))
     assert set(subsets["whole shots, seen pairs"]) | set(subsets["whole shots, unseen pairs"]) == whole
@@ -67,7 +67,7 @@ def test_trial_follows_the_film(film, judge, trial):
 def test_a_trial_of_one_shot_is_refused(film):
     none = np.zeros(1, bool)
     with pytest.raises(MindvizError, match="two shots"):
-        Trial(film.frames[None, :6], np.array([0]), none, none, {})
+        TestSet(film.frames[None, :6], np.array([0]), none, none, {})
 
 
 def test_clips_outside_all_shots_are_refused():
@@ -79,31 +79,31 @@ def test_clips_outside_all_shots_are_refused():
         clip_shots(shots, 5, 6)
 
 
-def test_judged_rows_count_what_the_judge_says(trial, judge):
-    decoded = trial.clips[::-1].copy()
-    rows = judged_rows("decoded", decoded, trial, judge, permutations=50)
+def test_judged_rows_count_what_the_judge_says(test_set, judge):
+    decoded = test_set.clips[::-1].copy()
+    rows = judged_rows("decoded", decoded, test_set, judge, permutations=50)
     said = judge.labels(decoded)
     for aspect in ASPECTS:
-        for subset, keep in trial.subsets().items():
+        for subset, keep in test_set.subsets().items():
             score = row(rows, aspect, subset=subset)
-            assert score.value == pytest.approx(np.mean(said[aspect][keep] == trial.labels[aspect][keep]))
+            assert score.value == pytest.approx(np.mean(said[aspect][keep] == test_set.labels[aspect][keep]))
             assert score.num_clips == len(keep) and 1 / 51 <= score.p <= 1
             assert score.chance["uniform"] == 1 / len(judge.config.classes(aspect))
 
 
-def test_the_true_clips_follow_the_papers_rule_by_definition(trial, judge):
-    rows = judged_rows("true clips", trial.clips, trial, judge, permutations=10)
+def test_the_true_clips_follow_the_papers_rule_by_definition(test_set, judge):
+    rows = judged_rows("true clips", test_set.clips, test_set, judge, permutations=10)
     score = row(rows, "object, 2-way top-1, paper's rule", "true clips")
     assert score.value == 1 and score.chance == {"random scores": 0.75}
     assert row(rows, "object, 10-way top-1, plain", "true clips").chance["random scores"] == pytest.approx(0.1)
 
 
-def test_psnr_matrix_equals_psnr(trial):
-    some = trial.clips[:5]
-    matrix = psnr_matrix(some, trial.clips[5:10])
+def test_psnr_matrix_equals_psnr(test_set):
+    some = test_set.clips[:5]
+    matrix = psnr_matrix(some, test_set.clips[5:10])
     for shift in range(5):
         order = (np.arange(5) + shift) % 5
-        assert matrix[np.arange(5), order] == pytest.approx(psnr(some, trial.clips[5:10][order]), abs=1e-3)
+        assert matrix[np.arange(5), order] == pytest.approx(psnr(some, test_set.clips[5:10][order]), abs=1e-3)
 
 
 def test_pixel_rows_against_baselines(short):
@@ -128,19 +128,19 @@ def test_without_training_films_only_grey_is_left(short):
     assert {r.method for r in rows} == {"decoded", "grey frame"}
 
 
-def test_identification_rows(trial):
+def test_identification_rows(test_set):
     embedded = np.random.default_rng(1).normal(size=(30, 8))
-    rows = identification_rows("test", embedded, embedded + 0.01, trial, permutations=99)
+    rows = identification_rows("test", embedded, embedded + 0.01, test_set, permutations=99)
     assert row(rows, "right clip of 30").value == 1
     assert row(rows, "right clip of 30").chance == {"random": pytest.approx(1 / 30)}
     assert row(rows, "similarity to the true clip").p == 0.01
     other = np.random.default_rng(2).normal(size=(30, 8))
-    rows = identification_rows("test", other, embedded, trial, permutations=99)
+    rows = identification_rows("test", other, embedded, test_set, permutations=99)
     assert row(rows, "right clip of 30").value < 0.3
 
 
-def test_markdown_has_every_row_and_fact(trial, judge):
-    rows = judged_rows("decoded", trial.clips, trial, judge, permutations=10)
+def test_markdown_has_every_row_and_fact(test_set, judge):
+    rows = judged_rows("decoded", test_set.clips, test_set, judge, permutations=10)
     text = markdown(
         "Title", {"data": "SIMULATED"}, METHODS, {"true caption": "no CLIP"}, rows, Planted(missing=NO_TRUTH)
     )
@@ -150,9 +150,9 @@ def test_markdown_has_every_row_and_fact(trial, judge):
     assert "## decoded: straddling a cut" in text and "left out: no CLIP" in text
 
 
-def test_the_page_is_one_file_that_needs_nothing(trial, judge):
-    rows = judged_rows("decoded", trial.clips, trial, judge, permutations=10)
-    rows += derived_rows(judge.labels(trial.clips), {}, trial, "read-out")
+def test_the_page_is_one_file_that_needs_nothing(test_set, judge):
+    rows = judged_rows("decoded", test_set.clips, test_set, judge, permutations=10)
+    rows += derived_rows(judge.labels(test_set.clips), {}, test_set, "read-out")
     page = html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
     assert page.startswith("<!doctype html>") and "A &lt;title&gt;" in page and "A <title>" not in page
     assert page.count("<svg") == 2 and "0.853" in page and "Simulated." in page
@@ -163,20 +163,20 @@ def test_the_page_is_one_file_that_needs_nothing(trial, judge):
     assert page == html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
 
 
-def test_derived_rows_are_ratios_of_accuracies(trial, judge):
-    shown, held = ({a: known.copy() for a, known in trial.labels.items()} for _ in range(2))
+def test_derived_rows_are_ratios_of_accuracies(test_set, judge):
+    shown, held = ({a: known.copy() for a, known in test_set.labels.items()} for _ in range(2))
     shown["object"][::2] = (shown["object"][::2] + 1) % 48  # half of them wrong
     held["object"][:6] = (held["object"][:6] + 1) % 48
-    rows = derived_rows(shown, {"encoder": held}, trial, "read-out")
+    rows = derived_rows(shown, {"encoder": held}, test_set, "read-out")
     found = row(rows, "object: decoded over read-out of encoder tokens", "derived")
     assert found.value == pytest.approx(0.5 / 0.8) and found.low < found.value < found.high
     assert (
         found.chance == {"target": 0.8}
         and row(rows, "motion: decoded over read-out of encoder tokens", "derived").value == 1
     )
-    subsets = trial.subsets()
-    right = shown["object"] == trial.labels["object"]
+    subsets = test_set.subsets()
+    right = shown["object"] == test_set.labels["object"]
     expected = right[subsets["whole shots, unseen pairs"]].mean() / right[subsets["whole shots, seen pairs"]].mean()
     assert row(rows, "object: unseen over seen pairs", "derived").value == pytest.approx(expected)
-    nothing = {a: (known + 1) % 8 for a, known in trial.labels.items()}
-    assert derived_rows(nothing, {"encoder": nothing}, trial, "read-out") == []  # 0 / 0 is no ratio
+    nothing = {a: (known + 1) % 8 for a, known in test_set.labels.items()}
+    assert derived_rows(nothing, {"encoder": nothing}, test_set, "read-out") == []  # 0 / 0 is no ratio

@@ -16,7 +16,7 @@ from mindviz.data import Dataset
 from mindviz.decoder import Decoder
 from mindviz.diffusion.clip import ClipModel
 from mindviz.metrics.inference import BLOCK, blocks
-from mindviz.metrics.rows import DECODED, Trial
+from mindviz.metrics.rows import DECODED, TestSet
 from mindviz.storage import fingerprint, replaceable
 from mindviz.types import MindvizError, SamplingSettings
 
@@ -55,8 +55,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Everything that methods make clips from. Make one with `open_scene`.
+class Setup:
+    """Everything that methods make clips from. Make one with `open_setup`.
 
     `training` is the dataset of the subject's training runs with their films; None where there is none.
     """
@@ -67,11 +67,11 @@ class Scene:
     training: Dataset | None
     run: str
     settings: SamplingSettings
-    trial: Trial
+    test_set: TestSet
 
     @property
     def count(self) -> int:
-        return len(self.trial.clips)
+        return len(self.test_set.clips)
 
     @property
     def subject(self) -> str:
@@ -100,7 +100,7 @@ class Scene:
         return tuple(c[len(c) // 2] for c in every) if all(every) else ()
 
 
-def open_scene(options: Options) -> Scene:
+def open_setup(options: Options) -> Setup:
     """Read and check what `options` name.
 
     Raises
@@ -117,12 +117,12 @@ def open_scene(options: Options) -> Scene:
     count = _count(len(dataset.run(options.subject, run).bold), options.limit)
     settings = replace(decoder.default_settings, **options.sampling)
     decoder.check_settings(settings)
-    trial = true_clips(dataset, run, count)
+    test_set = true_clips(dataset, run, count)
     size = decoder.info.image_size
-    decoded, true = (settings.num_frames, size, size, 3), trial.clips.shape[1:]
+    decoded, true = (settings.num_frames, size, size, 3), test_set.clips.shape[1:]
     if decoded != true:
         raise MindvizError(f"expected decoded clips like the true ones (F, H, W, C) {true}, found {decoded}")
-    return Scene(options, decoder, dataset, _training(options, dataset, run), run, settings, trial)
+    return Setup(options, decoder, dataset, _training(options, dataset, run), run, settings, test_set)
 
 
 def check_target(out: Path) -> None:
@@ -164,7 +164,7 @@ def _count(available: int, limit: int | None) -> int:
 
 
 # ---------------------------------------------------------------------- the true clips
-def true_clips(dataset: Dataset, run: str, count: int) -> Trial:
+def true_clips(dataset: Dataset, run: str, count: int) -> TestSet:
     """The clips that were watched in the first `count` windows of a run, in the shots of the film.
 
     Where the dataset knows no shots, every `BLOCK` neighbouring clips count as one.
@@ -173,10 +173,10 @@ def true_clips(dataset: Dataset, run: str, count: int) -> Trial:
     shots = dataset.shots(run)
     if not shots:
         none = np.zeros(count, bool)
-        return Trial(clips, blocks(count), none, none, {})
+        return TestSet(clips, blocks(count), none, none, {})
     index, straddles = clip_shots(shots, count, clips.shape[1])
     held = [bool(shot.get("held_out")) for shot in shots]
-    return Trial(clips, index, straddles, np.array(held)[index], {})
+    return TestSet(clips, index, straddles, np.array(held)[index], {})
 
 
 def clip_shots(shots: Sequence[Mapping[str, Any]], count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,21 +193,21 @@ def clip_shots(shots: Sequence[Mapping[str, Any]], count: int, length: int) -> t
     return filled.argmax(axis=1), (filled > 0).sum(axis=1) > 1
 
 
-def facts_of(scene: Scene) -> dict[str, Any]:
+def facts_of(setup: Setup) -> dict[str, Any]:
     """What a reader must know of a report."""
     facts: dict[str, Any] = {}
-    if scene.dataset.simulated or scene.decoder.simulated:
+    if setup.dataset.simulated or setup.decoder.simulated:
         facts["SIMULATED"] = "the scans are simulated; nothing here was measured on a brain"
-    known = bool(scene.dataset.shots(scene.run))
+    known = bool(setup.dataset.shots(setup.run))
     return facts | {
-        "dataset": f"{scene.dataset.name} ({scene.dataset.fingerprint[:12]})",
-        "training data": "none at hand" if scene.training is None else f"{scene.training.fingerprint[:12]}",
-        "checkpoint": f"{scene.options.checkpoint} ({scene.checkpoint_hash[:12]})",
-        "subject": scene.subject,
-        "run": scene.run,
-        "clips": scene.count,
-        "shots" if known else f"blocks of {BLOCK} clips (no shots are known)": len(np.unique(scene.trial.shots)),
-        "straddling clips": int(scene.trial.straddles.sum()),
-        "sampling": ", ".join(f"{name} {value}" for name, value in asdict(scene.settings).items()),
+        "dataset": f"{setup.dataset.name} ({setup.dataset.fingerprint[:12]})",
+        "training data": "none at hand" if setup.training is None else f"{setup.training.fingerprint[:12]}",
+        "checkpoint": f"{setup.options.checkpoint} ({setup.checkpoint_hash[:12]})",
+        "subject": setup.subject,
+        "run": setup.run,
+        "clips": setup.count,
+        "shots" if known else f"blocks of {BLOCK} clips (no shots are known)": len(np.unique(setup.test_set.shots)),
+        "straddling clips": int(setup.test_set.straddles.sum()),
+        "sampling": ", ".join(f"{name} {value}" for name, value in asdict(setup.settings).items()),
         "mindviz": __version__,
     }
