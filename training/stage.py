@@ -34,18 +34,21 @@ from mindviz.data import Dataset
 from mindviz.data.arrays import ScanArrays
 from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
+from mindviz.encoder.masked import random_order
 from mindviz.extensions.readout import make_encoder, rank_of
-from mindviz.extensions.sketched_unet import make_unet
+from mindviz.extensions.sketched_unet import SKETCH_INPUT, make_unet
 from mindviz.storage import load_state, load_tensors, require_folder, save_module
 from mindviz.types import MindvizError
 from training.data.checks import check_before_training
 from training.data.latents import LatentCorpus
 from training.data.pretrained import Parts, film_latents, film_targets, open_embedder, open_parts
 from training.data.scans import TrainingScans, load_scans
+from training.demo.conditions import DemoConditions
+from training.demo.crossfit import in_training
 from training.demo.recipe import OWN_DATA
-from training.demo.ridge import RidgeFit, caption_targets, kept_ridge
+from training.demo.ridge import RidgeFit, begin_encoder, caption_targets, kept_ridge
+from training.engine.batch import Batch
 from training.engine.loop import LoopConfig, Task, train
-from training.engine.processes import WHOLE_BATCH, local
 from training.engine.recompute import Recomputable
 from training.paper.recipe import PAPER, Epochs, Recipe
 from training.stages.contrast import ContrastTask, EncoderWithHead
@@ -103,6 +106,7 @@ class UnlabelledMaskTask:
     def __init__(self, config: MaskedConfig, scans: ScanArrays) -> None:
         self.config, self.scans = config, scans
         self.module = MaskedAutoencoder(config)
+        self.num_patches = config.encoder.patching.num_patches
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -110,12 +114,13 @@ class UnlabelledMaskTask:
     def description(self) -> dict[str, Any]:
         return {"masked": dataclasses.asdict(self.config), "scans": self.scans.fingerprint}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
-        torch.rand(rows.start or 0, self.config.encoder.patching.num_patches, generator=generator)  # as in `MaskTask`
-        (seen,) = local(model, WHOLE_BATCH, torch.from_numpy(self.scans.scans(indices[rows].numpy())))
-        return model(seen, generator).loss, {}
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        return Batch({"which": indices, "order": random_order(len(indices), self.num_patches, generator)})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        # read here and not in `draw`, so that each process reads only its own scans from the disk
+        order, which = batch["order"], batch["which"].cpu().numpy()
+        return model(torch.from_numpy(self.scans.scans(which)).to(order.device), order).loss, {}
 
 
 # ---------------------------------------------------------------------- what an earlier stage left
@@ -190,7 +195,8 @@ def run_contrast(order: Order) -> None:
     fit = _fit(order, scans, targets.tokens, targets.caption_index)
     torch.manual_seed(SEED)
     start = None if order.init is None else encoder_start(order.init)
-    task = ContrastTask(config, scans, targets, order.recipe.contrast_config, start, fit)
+    encoder = in_training(begin_encoder(config, start, fit), fit)
+    task = ContrastTask(encoder, scans, targets, order.recipe.contrast_config)
     _trained(order, order.recipe.contrast, task, config)
 
 
@@ -219,10 +225,18 @@ def run_cotrain(order: Order) -> None:
     load_state(encoder, model_state(begun), begun / MODEL)
     load_state(unet, model_state(video), video / MODEL)
     fit = _fit(order, scans, corpus.tokens, corpus.caption_index)
+    encoders = {subject: in_training(encoder, fit)}
     task = CotrainTask(
-        {subject: encoder}, unet, {subject: scans}, corpus, parts.schedule, {subject: fit} if fit else None,
-        token_weight=r.token_weight, shared_noise=r.shared_noise,
-    )  # fmt: skip
+        encoders,
+        unet,
+        {subject: scans},
+        corpus,
+        parts.schedule,
+        token_weight=r.token_weight,
+        shared_noise=r.shared_noise,
+        conditions=DemoConditions(unet, corpus),
+        also=(SKETCH_INPUT,),
+    )
     full: Any = _trained(order, r.cotrain, task, None)
     if PartialState().is_main_process:
         publish(order, dataset, scans, parts, full.encoders[subject].encoder, full.unet)

@@ -42,24 +42,42 @@ class ContrastiveHead(nn.Module):
         return self.logit_scale.exp().clamp(max=self.config.max_scale)
 
     def loss(self, tokens: Tensor, image: Tensor, text: Tensor) -> Tensor:
-        """Half the image loss and half the text loss, each a symmetric InfoNCE (paper equation 2).
-
-        `image` and `text` are CLIP embeddings, (B, clip_dim), of the clip each window belongs to.
-        """
-        fmri = self(tokens)
-        return 0.5 * (info_nce(fmri, image, self.scale) + info_nce(fmri, text, self.scale))
+        """`contrastive_loss` of condition tokens (B, S, token_dim), images and texts alike."""
+        return contrastive_loss(self(tokens), image, text, self.scale)
 
 
-def info_nce(fmri: Tensor, target: Tensor, logit_scale: Tensor | float) -> Tensor:
+def contrastive_loss(
+    fmri: Tensor, image: Tensor, text: Tensor, scale: Tensor | float, image_weight: float = 0.5
+) -> Tensor:
+    """Symmetric InfoNCE against images and against texts, half weight each (paper equation 2).
+
+    Parameters
+    ----------
+    fmri : (B, D), embeddings of windows in CLIP's space.
+    image, text : (B, D), CLIP embeddings of the clip that each window belongs to.
+    scale : factor on the cosine similarities.
+    image_weight : the share of the images; 0 is texts alone, 1 images alone.
+    """
+    parts = [(image_weight, image), (1 - image_weight, text)]
+    return sum((w * info_nce(fmri, target, scale) for w, target in parts if w), fmri.new_zeros(()))
+
+
+def info_nce(one: Tensor, other: Tensor, scale: Tensor | float, label: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE: the mean cross-entropy of picking each row's partner, both ways.
 
     Parameters
     ----------
-    fmri, target : (B, D); row i of one belongs to row i of the other. Normalised here.
-    logit_scale : factor on the cosine similarities (the inverse temperature itself, not its logarithm).
+    one, other : (B, D); row i of one belongs to row i of the other. Normalised here.
+    scale : factor on the cosine similarities (the inverse temperature itself, not its logarithm).
+    label : (B,); rows of equal label are partners of each other, too, with equal probability. Without it a caption that
+        stands in a batch several times would be pushed away from itself.
     """
-    if fmri.shape != target.shape or fmri.ndim != 2:
-        raise MindvizError(f"info_nce needs two (B, D) tensors, found {tuple(fmri.shape)} and {tuple(target.shape)}")
-    logits = logit_scale * F.normalize(fmri, dim=-1) @ F.normalize(target, dim=-1).T
-    partner = torch.arange(len(logits), device=logits.device)
+    if one.shape != other.shape or one.ndim != 2:
+        raise MindvizError(f"info_nce needs two (B, D) tensors, found {tuple(one.shape)} and {tuple(other.shape)}")
+    logits = scale * F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).T
+    if label is None:
+        partner = torch.arange(len(logits), device=logits.device)
+    else:
+        same = (label[:, None] == label[None, :]).to(logits)
+        partner = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner))

@@ -60,11 +60,15 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_pred = nn.Linear(width, encoder.patch_size)
         self.apply(initialise)
 
-    def forward(self, scans: Tensor, generator: torch.Generator | None = None) -> Masked:
-        """Mask, predict and score normalised scans (N, V); `generator` (on the CPU) draws the masks."""
+    def forward(self, scans: Tensor, order: Tensor | None = None) -> Masked:
+        """Mask, predict and score normalised scans (N, V).
+
+        `order` (N, P) are random orders of the patches (`random_order`), of which the first are hidden; drawn if None.
+        """
         padded = self.patching.pad(scans)
         target = rearrange(padded, "n (p k) -> n p k", k=self.patching.patch_size)
-        order = random_order(scans.shape[0], self.patching.num_patches, generator).to(scans.device)
+        if order is None:
+            order = random_order(scans.shape[0], self.patching.num_patches, None).to(scans.device)
         visible = order[:, self.num_hidden :]
         prediction = self.reconstruct(self.encode_visible(padded, visible), visible)
         mask = torch.ones_like(order, dtype=torch.bool).scatter(1, visible, False)

@@ -1,7 +1,4 @@
-"""A tiny checkpoint with what lesions can be checked by: a patch that is not heard, and a CLIP that reads captions.
-
-Importable as `lesioned`, since pytest puts the folder of conftest.py on the path.
-"""
+"""A tiny checkpoint with what lesions can be checked by: a patch that is not heard, and a CLIP that reads captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task for the training loop that takes no time; importable as `line`, as `tiny` is."""
+"""A task for the training loop that takes no time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.engine.batch import Batch
 from training.engine.loop import LoopConfig
-from training.engine.processes import WHOLE_BATCH, local
 
 CONFIG = LoopConfig(steps=6, batch_size=8, lr=1e-2, warmup=2, ema_decay=0.9, save_every=3, log_every=2)
 
@@ -37,17 +37,16 @@ class LineTask:
     def description(self) -> dict[str, Any]:
         return {"kind": "line"}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        x = self.x[indices]
+        return Batch({"noisy": x + 0.1 * torch.randn(x.shape, generator=generator), "wanted": x.sum(1)})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         if self.calls == self.stop_after:
             if self.stop is Killed:
                 raise Killed
             signal.raise_signal(self.stop)
-        x = self.x[indices]
-        noisy = x + 0.1 * torch.randn(x.shape, generator=generator)
-        noisy, wanted = local(model, rows, noisy, x.sum(1))
-        loss = (model(noisy)[:, 0] - wanted).square().mean()
+        loss = (model(batch["noisy"])[:, 0] - batch["wanted"]).square().mean()
         if self.calls == self.poison:
             loss = loss * float("nan")
         self.calls += 1

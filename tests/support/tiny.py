@@ -1,7 +1,4 @@
-"""Sizes at which the real classes run in moments; tests that need another size `dataclasses.replace` it.
-
-Importable as `tiny`, since pytest puts the folder of conftest.py on the path.
-"""
+"""Sizes at which the real classes run in moments; tests that need another size `dataclasses.replace` it."""
 
 from mindviz.diffusion import UNetConfig, VAEConfig
 

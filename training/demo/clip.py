@@ -7,22 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mindviz.diffusion.clip import ClipConfig, ClipModel
+from mindviz.encoder import info_nce
 from training.data.corpus import Corpus
-from training.engine.processes import WHOLE_BATCH, gathered, local
-
-
-def shared_caption_loss(image: Tensor, text: Tensor, scale: Tensor, label: Tensor) -> Tensor:
-    """Symmetric cross-entropy in which every pair with the same caption counts as a match.
-
-    Captions repeat in a batch (a shot has up to 24 frames): the plain InfoNCE would push a frame from its own caption.
-    """
-    logits = scale * image @ text.T
-    same = (label[:, None] == label[None, :]).float()
-    target = same / same.sum(1, keepdim=True)
-    return 0.5 * (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target))
+from training.engine.batch import Batch
+from training.engine.processes import gathered
 
 
 class ClipTask:
@@ -43,16 +33,14 @@ class ClipTask:
     def description(self) -> dict[str, Any]:
         return {"clip": asdict(self.module.config), "shift": self.shift, "corpus": self.corpus.fingerprint}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         pixels = self.corpus.pixels(indices.numpy())
         offset = torch.randint(-self.shift, self.shift + 1, (2,), generator=generator).tolist()
-        pixels = torch.roll(pixels, offset, dims=(2, 3))
         label = self.label[indices]
-        pixels, ids, label = local(model, rows, pixels, self.ids[label], label)
-        image, text, scale = model(pixels, ids)
-        image, text, label = gathered(image), gathered(text), gathered(label)
-        loss = shared_caption_loss(image, text, scale, label)
+        return Batch({"pixels": torch.roll(pixels, offset, dims=(2, 3)), "ids": self.ids[label], "label": label})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        image, text, scale = model(batch["pixels"], batch["ids"])
+        image, text, label = gathered(image), gathered(text), gathered(batch["label"])
         hit = (label[(image @ text.T).argmax(1)] == label).float().mean()
-        return loss, {"accuracy": hit.item(), "scale": scale.item()}
+        return info_nce(image, text, scale, label), {"accuracy": hit.item(), "scale": scale.item()}

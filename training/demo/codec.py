@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mindviz.diffusion import LatentCodec
 from training.data.corpus import Corpus
-from training.engine.processes import WHOLE_BATCH, local
+from training.engine.batch import Batch
 
 
 class Rebuild(nn.Module):
@@ -57,13 +57,12 @@ class DecoderTask:
     def description(self) -> dict[str, Any]:
         return {"codec": asdict(self.codec.config), "noise": self.noise, "corpus": self.corpus.fingerprint}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         level = self.noise * torch.rand(len(indices), 1, 1, 1, generator=generator)
         noise = level * torch.randn(len(indices), *self.latent_shape, generator=generator)
-        pixels = self.corpus.pixels(indices[rows].numpy())
-        (patches,) = local(model, WHOLE_BATCH, self.codec.fold(pixels))
-        (noise,) = local(model, rows, noise)
-        error = functional.mse_loss(model(patches, noise), patches)
+        return Batch({"patches": self.codec.fold(self.corpus.pixels(indices.numpy())), "noise": noise})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        patches = batch["patches"]
+        error = functional.mse_loss(model(patches, batch["noise"]), patches)
         return error, {"psnr": -10 * np.log10(error.item() / 4)}

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mindviz.encoder import EncoderConfig
-from mindviz.extensions.readout import Correction
+from mindviz.extensions.readout import Correction, ReadOutConfig
 from training.demo.ridge import RidgeFit
 from training.demo.telling import Telling, direction_lengths, wanted_codes
-from training.engine.processes import WHOLE_BATCH, local
+from training.engine.batch import Batch
 
 SIZES = (
     "readout_rank", "readout_hidden", "readout_dropout", "memory_heads", "memory_slots", "layout_rank",
@@ -45,7 +44,7 @@ class CorrectTask:
 
     def __init__(
         self,
-        config: EncoderConfig,
+        config: ReadOutConfig,
         fit: RidgeFit,
         tokens: Tensor,
         correct: CorrectConfig,
@@ -86,18 +85,21 @@ class CorrectTask:
         sizes = {name: getattr(self.config, name) for name in SIZES}
         return {"correction": sizes, "correct": asdict(self.correct), "codes": digest.hexdigest()}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         code = self.fit.unseen[indices]
         code = code + self.correct.noise * torch.randn(code.shape, generator=generator)
-        code, wanted = local(model, rows, code, self.wanted[indices])
-        (weights,) = local(model, WHOLE_BATCH, self.weights)
-        error = ((model(code, 1.0) - wanted).square() * weights).sum(1).mean()
+        samples = {"code": code, "wanted": self.wanted[indices]}
+        if self.captions is not None:
+            chosen = self.named[torch.randint(len(self.named), indices.shape, generator=generator)]
+            samples |= {"told": self.telling(chosen, generator), "chosen": chosen}
+        return Batch(samples, {"weights": self.weights})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        weights = batch["weights"]
+        error = ((model(batch["code"], 1.0) - batch["wanted"]).square() * weights).sum(1).mean()
         if self.captions is None:
             return error, {}
-        chosen = self.named[torch.randint(len(self.named), indices.shape, generator=generator)]
-        told, chosen = local(model, rows, self.telling(chosen, generator), chosen)
+        told, chosen = batch["told"], batch["chosen"]
         rest = told.new_zeros(len(told), self.config.layout_rank)
         said = model(torch.cat([told, rest], 1), 1.0)[:, : self.words]
         captions = ((said - chosen).square() * weights[: self.words]).sum(1).mean()

@@ -8,45 +8,36 @@ import torch
 from torch import Tensor, nn
 
 from mindviz.encoder import FMRIEncoder
-from mindviz.extensions.readout import Correction, rank_of
+from mindviz.extensions.readout import Correction, ReadOutEncoder, rank_of
 from mindviz.types import MindvizError
 from training.demo.ridge import RidgeFit, codes_of, freeze_read_out
+from training.stages.encoders import PlainEncoder
 
 HALVES = 2
 
 
-class CrossFitted(nn.Module):
-    """An encoder and, where it has a read-out, the codes of each fold.
+class CrossFitted(PlainEncoder):
+    """An encoder with a read-out and the codes of each fold: a training window is read by those fitted without it.
 
     `corrections` are two, trained without the windows of the first and of the last half of the folds; each window is
     corrected by the one that does not know it. With none, the encoder's own corrects all.
-
-    Raises
-    ------
-    MindvizError
-        A fit is given for an encoder without a read-out, or none for one with it.
     """
 
+    encoder: ReadOutEncoder
+
     def __init__(
-        self, encoder: FMRIEncoder, fit: RidgeFit | None, corrections: Sequence[Mapping[str, Tensor]] = ()
+        self, encoder: ReadOutEncoder, fit: RidgeFit, corrections: Sequence[Mapping[str, Tensor]] = ()
     ) -> None:
-        super().__init__()
-        rank = rank_of(encoder.config)
-        if (fit is None) != (rank == 0):
-            found = "none" if fit is None else "one"
-            raise MindvizError(f"expected a ridge fit where readout_rank is above 0; it is {rank}, found {found}")
+        super().__init__(encoder)
         if len(corrections) not in (0, HALVES):
             raise MindvizError(f"expected {HALVES} corrections or none, found {len(corrections)}")
-        self.encoder = encoder
         self.corrections = nn.ModuleList(_frozen(encoder, state) for state in corrections)
-        if fit is not None:
-            freeze_read_out(encoder)
-            self.register_buffer("fold_codes", codes_of(encoder, fit.fold_into), persistent=False)
+        self.fold = fit.fold  # no buffer: averaged weights would average it, too
+        freeze_read_out(encoder)
+        self.register_buffer("fold_codes", codes_of(encoder, fit.fold_into), persistent=False)
 
-    def forward(self, windows: Tensor, fold: Tensor) -> Tensor:
-        """Tokens (B, S, D) of windows (B, T, V) of the folds (B,)."""
-        if not rank_of(self.encoder.config):
-            return self.encoder(windows)
+    def forward(self, windows: Tensor, which: Tensor) -> Tensor:
+        fold = self.fold.to(which.device)[which]
         said = self.said(windows, fold)
         if not self.corrections:
             return self.encoder.encode(windows, said=said)[0]
@@ -73,7 +64,7 @@ def half_of(fold: Tensor, count: int) -> Tensor:
     return fold * HALVES // count
 
 
-def _frozen(encoder: FMRIEncoder, state: Mapping[str, Tensor]) -> Correction:
+def _frozen(encoder: ReadOutEncoder, state: Mapping[str, Tensor]) -> Correction:
     correction = Correction(encoder.config)
     correction.load_state_dict(state)
     return correction.requires_grad_(False).eval()
@@ -81,7 +72,7 @@ def _frozen(encoder: FMRIEncoder, state: Mapping[str, Tensor]) -> Correction:
 
 @torch.inference_mode()
 def unseen_tokens(
-    encoder: FMRIEncoder,
+    encoder: ReadOutEncoder,
     fit: RidgeFit,
     windows: Tensor,
     corrections: Sequence[Mapping[str, Tensor]] = (),
@@ -90,10 +81,25 @@ def unseen_tokens(
     """Tokens (N, S, D) of training windows (N, T, V), each by the codes of its fold and the correction of the other
     half: what a read-out may learn from."""
     trained = CrossFitted(encoder, fit, corrections).eval()
-    parts = zip(windows.split(batch), fit.fold.split(batch), strict=True)
-    return torch.cat([trained(part, fold) for part, fold in parts])
+    parts = zip(windows.split(batch), torch.arange(len(windows)).split(batch), strict=True)
+    return torch.cat([trained(part, which) for part, which in parts])
 
 
-def folds(fit: RidgeFit | None, count: int) -> Tensor:
-    """The fold of each of `count` training windows; 0 where nothing was fitted."""
-    return torch.zeros(count, dtype=torch.int64) if fit is None else fit.fold
+def in_training(
+    encoder: FMRIEncoder, fit: RidgeFit | None, corrections: Sequence[Mapping[str, Tensor]] = ()
+) -> PlainEncoder:
+    """An encoder as the stages train it: cross-fitted where it has a read-out.
+
+    Raises
+    ------
+    MindvizError
+        A fit is given for an encoder without a read-out, or none for one with it.
+    """
+    rank = rank_of(encoder.config)
+    if (fit is None) != (rank == 0):
+        found = "none" if fit is None else "one"
+        raise MindvizError(f"expected a ridge fit where readout_rank is above 0; it is {rank}, found {found}")
+    if fit is None:
+        return PlainEncoder(encoder)
+    assert isinstance(encoder, ReadOutEncoder)
+    return CrossFitted(encoder, fit, corrections)

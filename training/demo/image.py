@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mindviz.diffusion import UNetConfig, build_unet2d
 from training.data.latents import LatentCorpus
-from training.engine.processes import WHOLE_BATCH, local
+from training.engine.batch import Batch
 from training.stages.denoising import Noising, denoising_loss, drop_condition
 
 
@@ -46,12 +46,13 @@ class ImageTask:
     def set_gradient_checkpointing(self, enable: bool) -> None:
         (self.module.enable_gradient_checkpointing if enable else self.module.disable_gradient_checkpointing)()
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         noisy, timesteps, target = self.noising(self.corpus.latents[indices], generator)
         tokens = self.corpus.tokens_of(indices)
         tokens = drop_condition(tokens, self.corpus.empty_tokens, self.condition_dropout, generator)
-        noisy, timesteps, target, tokens = local(model, rows, noisy, timesteps, target, tokens)
-        answer = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, tokens).sample
-        return denoising_loss(answer, target, self.channel_weights), {}
+        return Batch({"noisy": noisy, "timesteps": timesteps, "target": target, "tokens": tokens})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        noisy = batch["noisy"].contiguous(memory_format=torch.channels_last)
+        answer = model(noisy, batch["timesteps"], batch["tokens"]).sample
+        return denoising_loss(answer, batch["target"], self.channel_weights), {}

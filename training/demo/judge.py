@@ -25,8 +25,8 @@ from mindviz.simulate.settings import SETTINGS
 from mindviz.simulate.sprites import CATEGORIES, OBJECTS
 from mindviz.storage import load_module, read_config, save_module, write_json
 from mindviz.types import MindvizError
+from training.engine.batch import Batch
 from training.engine.loop import LoopConfig, train
-from training.engine.processes import WHOLE_BATCH, local
 
 ASPECTS = ("category", "object", "setting", "motion")
 JUDGE_SEED = (
@@ -294,16 +294,14 @@ class JudgeTask:
     def description(self) -> dict[str, Any]:
         return {"model": asdict(self.config), "films": self.made_of}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The sum of the four cross-entropies on roughened clips."""
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         rough = roughen(to_pixels(self.data.clips(indices.numpy())), generator)
-        pixels, *wanted = local(model, rows, rough, *(self.targets[a][indices] for a in ASPECTS))
-        logits = model(pixels)
-        losses = {
-            a: F.cross_entropy(logits[a], right, label_smoothing=0.05) for a, right in zip(ASPECTS, wanted, strict=True)
-        }
+        return Batch({"pixels": rough} | {a: self.targets[a][indices] for a in ASPECTS})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The sum of the four cross-entropies on roughened clips."""
+        logits = model(batch["pixels"])
+        losses = {a: F.cross_entropy(logits[a], batch[a], label_smoothing=0.05) for a in ASPECTS}
         return torch.stack(list(losses.values())).sum(), {a: float(v.detach()) for a, v in losses.items()}
 
 

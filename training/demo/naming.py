@@ -15,7 +15,7 @@ from mindviz.extensions.naming import Namer, NamerConfig
 from mindviz.extensions.sketch import Sketch
 from training.data.latents import LatentCorpus
 from training.demo.sketch import clip_codes
-from training.engine.processes import WHOLE_BATCH, local
+from training.engine.batch import Batch
 
 
 class NameTask:
@@ -45,12 +45,11 @@ class NameTask:
     def description(self) -> dict[str, Any]:
         return {"namer": asdict(self.config), "blur": self.blur, "corpus": self.corpus.fingerprint}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         clips, words = self.clips[indices], self.words[self.captions[indices]]
         level = self.blur * torch.rand(len(clips), 1, generator=generator)
         seen = clips + level * torch.randn(clips.shape, generator=generator)
-        seen, words = local(model, rows, seen, words)
-        (counts,) = local(model, WHOLE_BATCH, self.counts)
-        return ((model(seen) - words).square() * counts).sum(1).mean(), {}
+        return Batch({"seen": seen, "words": words}, {"counts": self.counts})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return ((model(batch["seen"]) - batch["words"]).square() * batch["counts"]).sum(1).mean(), {}

@@ -19,10 +19,11 @@ from torch import Tensor
 from mindviz.data import Dataset
 from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
 from mindviz.diffusion.clip import ClipModel, embed_frames
-from mindviz.encoder import FMRIEncoder, initialise_encoder
+from mindviz.encoder import initialise_encoder
 from mindviz.extensions.naming import Namer
+from mindviz.extensions.readout import ReadOutEncoder
 from mindviz.extensions.sketch import Sketch
-from mindviz.extensions.sketched_unet import SketchedUNet
+from mindviz.extensions.sketched_unet import SKETCH_INPUT, SketchedUNet
 from mindviz.simulate.films import caption_phrases
 from mindviz.storage import load_module, load_tensors, save_module, save_tensors
 from training.data import corpus as corpora
@@ -32,8 +33,10 @@ from training.data.scans import TrainingScans, load_scans
 from training.data.targets import Targets
 from training.demo.clip import ClipTask
 from training.demo.codec import DecoderTask
+from training.demo.conditions import DemoConditions
 from training.demo.correct import CorrectTask
-from training.demo.crossfit import HALVES, half_of, unseen_tokens
+from training.demo.cotrain import CaptionedCotrainTask
+from training.demo.crossfit import HALVES, half_of, in_training, unseen_tokens
 from training.demo.finish import FinishTask
 from training.demo.image import ImageTask
 from training.demo.judge import Judge, load_judge, train_judge
@@ -41,16 +44,15 @@ from training.demo.more_films import with_more_films
 from training.demo.naming import NameTask
 from training.demo.pca_codec import begin_at_components
 from training.demo.publish import publish
-from training.demo.recipe import DEMO_FOUNDATION, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, FoundationRecipe, StagesRecipe
-from training.demo.ridge import RidgeFit, beside, caption_targets, kept_ridge
+from training.demo.recipe import DEMO_PRETRAINED, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, PretrainedRecipe, StagesRecipe
+from training.demo.ridge import RidgeFit, begin_encoder, beside, caption_targets, kept_ridge
 from training.demo.sketch import SketchTask, begin_sketch
 from training.demo.telling import Heard, Teller
 from training.demo.world import WorldRecipe, make_world
 from training.engine.loop import LoopConfig, Task, train
 from training.engine.run_folder import weights_fingerprint
 from training.stages.contrast import ContrastTask
-from training.stages.cotrain import CotrainTask
-from training.stages.inflate import InflateTask, TuneTask
+from training.stages.inflate import InflateTask, VideoTask
 from training.stages.mask import MaskTask
 
 SEED = 0
@@ -62,7 +64,7 @@ class Demo:
     """The demo world's models, each made from those before it when first asked for."""
 
     out: Path
-    foundation: FoundationRecipe = DEMO_FOUNDATION
+    pretrained: PretrainedRecipe = DEMO_PRETRAINED
     stages: StagesRecipe = DEMO_STAGES
     world: WorldRecipe = WorldRecipe()  # noqa: RUF009 - frozen
 
@@ -82,7 +84,7 @@ class Demo:
     def linear_codec(self) -> LatentCodec:
         """The VAE at its principal components: its encoder, and so the latents, stay as they are from here on."""
         torch.manual_seed(SEED)
-        codec = LatentCodec.from_config(self.foundation.codec)
+        codec = LatentCodec.from_config(self.pretrained.codec)
         begin_at_components(codec, self.corpus.frames[::10])
         return codec.eval()
 
@@ -90,17 +92,17 @@ class Demo:
     def codec(self) -> LatentCodec:
         """The VAE with its decoder trained."""
         task = DecoderTask(self.linear_codec, self.corpus)
-        train(task, self.foundation.codec_loop, self.out / "codec")
+        train(task, self.pretrained.codec_loop, self.out / "codec")
         task.noise = NEARLY_EXACT
-        train(task, self.foundation.codec_polish, self.out / "codec_polish")
+        train(task, self.pretrained.codec_polish, self.out / "codec_polish")
         return task.codec
 
     @cached_property
     def clip(self) -> ClipModel:
         corpus = self.corpus  # before the seed: making what a stage needs must not change how its weights begin
         torch.manual_seed(SEED)
-        task = ClipTask(self.foundation.clip, corpus)
-        train(task, self.foundation.clip_loop, self.out / "clip")
+        task = ClipTask(self.pretrained.clip, corpus)
+        train(task, self.pretrained.clip_loop, self.out / "clip")
         return task.module
 
     @cached_property
@@ -111,17 +113,17 @@ class Demo:
     def many(self) -> LatentCorpus:
         """The latents, and those of films that no subject saw."""
         shown = {run: self.dataset.film(run).frames for run in self.world.test}
-        count = self.foundation.more_films
+        count = self.pretrained.more_films
         return with_more_films(self.latents, count, self.linear_codec, self.clip, shown, self.out / "more_films")
 
     @cached_property
     def image(self) -> UNet2DConditionModel:
         latents = self.latents
         torch.manual_seed(SEED)
-        task = ImageTask(self.foundation.unet, latents, self.foundation.scheduler)
-        train(task, self.foundation.image_loop, self.out / "image")
+        task = ImageTask(self.pretrained.unet, latents, self.pretrained.scheduler)
+        train(task, self.pretrained.image_loop, self.out / "image")
         task.channel_weights = latents.channel_weights
-        train(task, self.foundation.image_polish, self.out / "image_polish")
+        train(task, self.pretrained.image_polish, self.out / "image_polish")
         return task.module
 
     # ------------------------------------------------------------------ the paper's stages
@@ -216,16 +218,19 @@ class Demo:
         return train(task, loop, self.out / name).state_dict()
 
     @cached_property
-    def contrasted(self) -> dict[str, FMRIEncoder]:
+    def contrasted(self) -> dict[str, ReadOutEncoder]:
         """For each subject, its encoder after contrastive learning."""
         encoders = {}
         for subject, scans in self.scans.items():
             config = self.stages.encoder_for(scans.windows.shape[2])
-            targets, begun = self.targets, (self.masked[subject], self.ridge[subject], self.corrections[subject])
+            targets, fit = self.targets, self.ridge[subject]
+            masked, correction = self.masked[subject], self.corrections[subject]
             torch.manual_seed(SEED)
-            task = ContrastTask(config, scans, targets, self.stages.contrast, *begun)
+            encoder = begin_encoder(config, masked, fit, correction)
+            assert isinstance(encoder, ReadOutEncoder)
+            task = ContrastTask(in_training(encoder, fit), scans, targets, self.stages.contrast)
             train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
-            encoders[subject] = task.module.encoder
+            encoders[subject] = encoder
         return encoders
 
     @cached_property
@@ -233,7 +238,7 @@ class Demo:
         image, latents = self.image, self.latents
         torch.manual_seed(SEED)
         task = InflateTask(
-            image, latents, self.foundation.scheduler,
+            image, latents, self.pretrained.scheduler,
             shared_noise=self.stages.shared_noise, frame_positions=self.stages.frame_positions,
         )  # fmt: skip
         train(task, self.stages.inflate_loop, self.out / "inflate")
@@ -267,10 +272,14 @@ class Demo:
     def painting(self) -> VideoUNet:
         """The video model with a sketch of each clip beside its noisy latents."""
         video = SketchedUNet.of(self.inflated, self.bases)  # sketches are of the clips themselves: nothing is drawn yet
-        scheduler, shared = self.foundation.scheduler, self.stages.shared_noise
-        task = TuneTask(video, self.latents, scheduler, shared_noise=shared)
+        scheduler, shared = self.pretrained.scheduler, self.stages.shared_noise
+        conditions = DemoConditions(video, self.latents)
+        task = VideoTask(
+            video, self.latents, scheduler, shared_noise=shared, conditions=conditions, also=(SKETCH_INPUT,)
+        )
         train(task, self.stages.sketched_loop, self.out / "inflate_sketch")
-        task = TuneTask(video, self.many, scheduler, shared_noise=shared, heard=self.heard)
+        conditions = DemoConditions(video, self.many, self.heard)
+        task = VideoTask(video, self.many, scheduler, shared_noise=shared, conditions=conditions, also=(SKETCH_INPUT,))
         self._train_on(task, self.stages.painting_loops, "inflate_painting")
         return task.module
 
@@ -292,16 +301,23 @@ class Demo:
         return Heard(kept["tokens"], kept["negative"], scans.first_frame, teller)
 
     @cached_property
-    def cotrained(self) -> tuple[dict[str, FMRIEncoder], VideoUNet]:
+    def cotrained(self) -> tuple[dict[str, ReadOutEncoder], VideoUNet]:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
         encoders = copy.deepcopy(self.contrasted)
         video = SketchedUNet.of(self.painting, self.sketch)
         torch.manual_seed(SEED)
-        task = CotrainTask(
-            encoders, video, self.scans, self.many, self.foundation.scheduler, self.ridge,
-            shared_noise=self.stages.shared_noise, caption_rate=self.stages.caption_rate,
-            corrections=self.half_corrections, heard=self.heard,
-        )  # fmt: skip
+        halves = self.half_corrections
+        trained = {s: in_training(e, self.ridge[s], halves[s]) for s, e in encoders.items()}
+        task = CaptionedCotrainTask(
+            trained,
+            video,
+            self.scans,
+            self.many,
+            self.pretrained.scheduler,
+            shared_noise=self.stages.shared_noise,
+            caption_rate=self.stages.caption_rate,
+            heard=self.heard,
+        )
         self._train_on(task, self.stages.cotrain_loops, "cotrain")
         return encoders, task.module.unet
 
@@ -309,7 +325,7 @@ class Demo:
     def finished(self) -> VideoUNet:
         """The video model trained whole, to tokens as the encoders say them."""
         task = FinishTask(
-            copy.deepcopy(self.cotrained[1]), self.many, self.foundation.scheduler,
+            copy.deepcopy(self.cotrained[1]), self.many, self.pretrained.scheduler,
             shared_noise=self.stages.shared_noise, heard=self.heard,
         )  # fmt: skip
         self._train_on(task, self.stages.finish_loops, "finish")
@@ -326,7 +342,7 @@ class Demo:
         save_tensors(path, {"tokens": self._unseen(self.cotrained[0][subject], subject)})
         return path
 
-    def _unseen(self, encoder: FMRIEncoder, subject: str) -> Tensor:
+    def _unseen(self, encoder: ReadOutEncoder, subject: str) -> Tensor:
         fit, windows = self.ridge[subject], self.scans[subject].windows
         return unseen_tokens(encoder.eval(), fit, windows, self.half_corrections[subject])
 
@@ -346,13 +362,13 @@ class Demo:
         masked = {s: self._masked_encoder(s) for s in self.scans}
         return publish(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
-            unet, self.codec, self.clip, self.judge, self.foundation.scheduler, self.latents.scale,
+            unet, self.codec, self.clip, self.judge, self.pretrained.scheduler, self.latents.scale,
             self.stages.sampling, (self.namer, caption_phrases()),
         )  # fmt: skip
 
-    def _masked_encoder(self, subject: str) -> FMRIEncoder:
+    def _masked_encoder(self, subject: str) -> ReadOutEncoder:
         torch.manual_seed(SEED)
-        encoder = FMRIEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
+        encoder = ReadOutEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
         initialise_encoder(encoder, self.masked[subject])
         return encoder
 

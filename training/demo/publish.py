@@ -20,6 +20,7 @@ from mindviz.diffusion import LatentCodec, VideoUNet
 from mindviz.diffusion.clip import ClipModel
 from mindviz.encoder import FMRIEncoder
 from mindviz.extensions.naming import Namer, combined
+from mindviz.extensions.readout import ReadOutEncoder, make_encoder
 from mindviz.storage import atomic_folder, read_json, save_module, write_json
 from mindviz.types import SamplingSettings
 from training.data.scans import TrainingScans
@@ -50,7 +51,7 @@ def publish_data(dataset: Dataset, target: Path) -> Path:
 
 
 @torch.inference_mode()
-def attention_choice(encoder: FMRIEncoder, windows: Tensor) -> float:
+def attention_choice(encoder: ReadOutEncoder, windows: Tensor) -> float:
     """How much it matters where a read-out's attention looks, 0 and up.
 
     All that such an encoder says passes through that attention; this is the share of the variance of its tokens over
@@ -88,12 +89,12 @@ def explained(encoder: FMRIEncoder, scans: TrainingScans) -> np.ndarray:
     return found
 
 
-def transformer_only(encoder: FMRIEncoder) -> FMRIEncoder:
+def transformer_only(encoder: ReadOutEncoder) -> FMRIEncoder:
     """The encoder without its read-out, a tenth of the size: it tells the attention of an earlier stage.
 
     The published head in the read-out's place has random weights; no token of such a copy means anything.
     """
-    twin = FMRIEncoder(encoder.config.without_readout())
+    twin = make_encoder(encoder.config.without_readout())
     shared = {name: value for name, value in encoder.state_dict().items() if not name.startswith("readout.")}
     twin.load_state_dict(twin.state_dict() | shared)
     return twin
@@ -113,8 +114,8 @@ def _clips(dataset: Dataset, run: str) -> int:
 def publish(
     target: Path,
     dataset: Dataset,
-    encoders: Mapping[str, FMRIEncoder],
-    earlier: Mapping[str, Mapping[str, FMRIEncoder]],
+    encoders: Mapping[str, ReadOutEncoder],
+    earlier: Mapping[str, Mapping[str, ReadOutEncoder]],
     scans: Mapping[str, TrainingScans],
     unet: VideoUNet,
     codec: LatentCodec,

@@ -7,8 +7,9 @@ from typing import Any
 
 from mindviz.diffusion import UNetConfig, VAEConfig
 from mindviz.diffusion.clip import ClipConfig
-from mindviz.encoder import EncoderConfig, MaskedConfig
+from mindviz.encoder import MaskedConfig
 from mindviz.extensions.naming import NamerConfig
+from mindviz.extensions.readout import ReadOutConfig
 from mindviz.extensions.sketch import SketchConfig
 from mindviz.types import MindvizError, SamplingSettings
 from training.demo.correct import CorrectConfig
@@ -18,7 +19,7 @@ from training.stages.contrast import ContrastConfig
 
 
 @dataclass(frozen=True)
-class FoundationRecipe:
+class PretrainedRecipe:
     """The parts that the paper takes pretrained, and that no hub gives us here: VAE, CLIP and text-to-image U-Net.
 
     `codec_polish` continues `codec_loop` with latents that are nearly exact, `image_polish` continues `image_loop` with
@@ -38,7 +39,7 @@ class FoundationRecipe:
     more_films: int = 0
 
 
-DEMO_FOUNDATION = FoundationRecipe(
+DEMO_PRETRAINED = PretrainedRecipe(
     codec=VAEConfig(
         block_out_channels=(128,),
         layers_per_block=1,
@@ -125,7 +126,7 @@ class StagesRecipe:
     with unless told otherwise.
     """
 
-    encoder: EncoderConfig
+    encoder: ReadOutConfig
     mask_decoder: MaskedConfig
     mask_loop: LoopConfig
     correct: CorrectConfig
@@ -155,7 +156,7 @@ class StagesRecipe:
                 f"tokens, one of them the layout if it has any), found {self.sketch.words}"
             )
 
-    def encoder_for(self, num_voxels: int) -> EncoderConfig:
+    def encoder_for(self, num_voxels: int) -> ReadOutConfig:
         """The encoder's configuration for a subject with `num_voxels` voxels."""
         return replace(self.encoder, num_voxels=num_voxels)
 
@@ -164,7 +165,7 @@ class StagesRecipe:
         return replace(self.mask_decoder, encoder=replace(self.mask_decoder.encoder, num_voxels=num_voxels))
 
 
-_DEMO_ENCODER = EncoderConfig(
+_DEMO_ENCODER = ReadOutConfig(
     num_voxels=3008,
     patch_size=32,
     embed_dim=64,

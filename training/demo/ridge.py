@@ -7,6 +7,7 @@ fitted on the others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mindviz.encoder import FMRIEncoder
+from mindviz.encoder import EncoderConfig, FMRIEncoder, initialise_encoder
+from mindviz.extensions.readout import ReadOutEncoder, make_encoder
 from mindviz.storage import load_tensors, save_tensors
 from mindviz.types import MindvizError
 from training.data.scans import TrainingScans
@@ -178,7 +180,7 @@ def caption_targets(scans: TrainingScans, tokens: Tensor, caption_index: Tensor)
     return tokens[caption_index[frames]].mean(1)
 
 
-def codes_of(encoder: FMRIEncoder, into: Tensor) -> Tensor:
+def codes_of(encoder: ReadOutEncoder, into: Tensor) -> Tensor:
     """A map (..., R, T V) as the codes (..., T, P, patch, R) of an encoder's read-out."""
     c = encoder.config
     by_scan = rearrange(into, "... r (t v) -> ... t r v", t=c.window_size)
@@ -186,7 +188,7 @@ def codes_of(encoder: FMRIEncoder, into: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def set_read_out(encoder: FMRIEncoder, fit: RidgeFit) -> None:
+def set_read_out(encoder: ReadOutEncoder, fit: RidgeFit) -> None:
     """Put a fitted map into the encoder's read-out, and keep it from learning."""
     encoder.readout.codes.copy_(codes_of(encoder, fit.into))
     encoder.readout.out.weight.copy_(fit.out)
@@ -194,7 +196,7 @@ def set_read_out(encoder: FMRIEncoder, fit: RidgeFit) -> None:
     freeze_read_out(encoder)
 
 
-def freeze_read_out(encoder: FMRIEncoder) -> None:
+def freeze_read_out(encoder: ReadOutEncoder) -> None:
     """Keep what was fitted from learning; attention goes on, and a correction without a memory.
 
     A memory learnt from far more captions than a subject's windows show; those would undo it.
@@ -203,3 +205,21 @@ def freeze_read_out(encoder: FMRIEncoder) -> None:
     encoder.readout.out.requires_grad_(False)
     if encoder.config.memory_heads:
         encoder.readout.correction.requires_grad_(False)
+
+
+def begin_encoder(
+    config: EncoderConfig,
+    masked: Mapping[str, Tensor] | None = None,
+    fit: RidgeFit | None = None,
+    correction: Mapping[str, Tensor] | None = None,
+) -> FMRIEncoder:
+    """An encoder at the start of contrast: what masked modelling learnt, fitted codes and their correction."""
+    encoder = make_encoder(config)
+    if masked is not None:
+        initialise_encoder(encoder, dict(masked))
+    if fit is not None:
+        assert isinstance(encoder, ReadOutEncoder)
+        set_read_out(encoder, fit)
+        if correction is not None:
+            encoder.readout.correction.load_state_dict(correction)
+    return encoder

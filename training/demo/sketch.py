@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mindviz.extensions.sketch import Sketch, SketchConfig
 from training.data.latents import LatentCorpus
 from training.demo.telling import Heard, heard_digest
-from training.engine.processes import WHOLE_BATCH, local
+from training.engine.batch import Batch
 from training.stages.denoising import drop_condition
 
 SAMPLED_CLIPS = 6000
@@ -86,41 +86,41 @@ class SketchTask:
             "heard": heard_digest(self.heard),
         }
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         tokens, empty = self.corpus.tokens_of(self.corpus.clip_starts[indices]), self.corpus.empty_tokens
         given = drop_condition(tokens, empty, self.dropout, generator)
         codes = self.clips[indices]
-        errors = {"captions": self._error(model, given, codes, generator, rows)}
+        samples = _noised("captions", given, codes, generator)
         if self.heard:
             subject = int(torch.randint(len(self.heard), (1,), generator=generator))
             heard = self.heard[subject]
             which = torch.randint(len(heard.tokens), indices.shape, generator=generator)
             said = drop_condition(heard.tokens[which], heard.negative, self.dropout, generator)
-            errors["windows"] = self._error(model, said, self.seen[subject][which], generator, rows, WINDOWS)
+            samples |= _noised("windows", said, self.seen[subject][which], generator)
             wanted = torch.cat([tokens, self.layouts[indices][:, None]], 1)
             said = drop_condition(heard.teller(wanted, generator), heard.negative, self.dropout, generator)
-            errors["told"] = self._error(model, said, codes, generator, rows)
-        shares = {"captions": 1.0, "windows": 1 / WINDOWS, "told": 1.0}
-        total = sum((shares[k] * e for k, e in errors.items()), start=codes.new_zeros(()))
-        return total / sum(shares[k] for k in errors), {k: e.item() for k, e in errors.items()}
+            samples |= _noised("told", said, codes, generator)
+        return Batch(samples)
 
-    def _error(
-        self,
-        model: nn.Module,
-        tokens: Tensor,
-        codes: Tensor,
-        generator: torch.Generator,
-        rows: slice,
-        every: int = 1,
-    ) -> Tensor:
-        """Of every so manieth of the rows."""
-        angle = torch.rand(len(codes), generator=generator) * (torch.pi / 2)
-        noise = torch.randn(codes.shape, generator=generator)
-        noisy = angle.cos()[:, None] * codes + angle.sin()[:, None] * noise
-        noisy, angle, tokens, codes = (t[::every] for t in local(model, rows, noisy, angle, tokens, codes))
-        return (model(noisy, angle, tokens) - codes).square().mean()
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        every = {"captions": 1, "windows": WINDOWS, "told": 1} if self.heard else {"captions": 1}
+        errors = {}
+        for kind, step in every.items():
+            noisy, angle, tokens, codes = (batch[f"{kind}_{part}"][::step] for part in _PARTS)
+            errors[kind] = (model(noisy, angle, tokens) - codes).square().mean()
+        total = sum((e / every[k] for k, e in errors.items()), start=next(iter(errors.values())).new_zeros(()))
+        return total / sum(1 / step for step in every.values()), {k: e.item() for k, e in errors.items()}
+
+
+_PARTS = ("noisy", "angle", "tokens", "codes")
+
+
+def _noised(kind: str, tokens: Tensor, codes: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Codes (B, codes) with noise of a random angle, and all that the loss on them needs."""
+    angle = torch.rand(len(codes), generator=generator) * (torch.pi / 2)
+    noise = torch.randn(codes.shape, generator=generator)
+    noisy = angle.cos()[:, None] * codes + angle.sin()[:, None] * noise
+    return {f"{kind}_{part}": t for part, t in zip(_PARTS, (noisy, angle, tokens, codes), strict=True)}
 
 
 @torch.no_grad()

@@ -13,8 +13,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from mindviz.encoder import EncoderConfig
-from mindviz.extensions.readout import Correction
+from mindviz.extensions.readout import Correction, ReadOutConfig
 from training.demo.ridge import RidgeFit
 
 CLEAREST = 0.3
@@ -134,7 +133,7 @@ class Teller:
 
     def __init__(
         self,
-        config: EncoderConfig,
+        config: ReadOutConfig,
         fit: RidgeFit,
         correction: Mapping[str, Tensor],
         wanted: Tensor,

@@ -32,8 +32,8 @@ from tqdm import tqdm
 
 from mindviz.storage import load_tensors, save_tensors
 from mindviz.types import MindvizError
+from training.engine.batch import Batch, share
 from training.engine.interrupt import Interrupt
-from training.engine.processes import WHOLE_BATCH
 from training.engine.run_folder import claim, load_state, save_state, weights_fingerprint
 from training.engine.shards import SHARDED, begin, fsdp_plugin, require_same_weights, shardable
 
@@ -76,7 +76,7 @@ class LoopConfig:
 
 
 class Task(Protocol):
-    """What a stage must tell the loop: one module to train, and its loss on a batch drawn for a step.
+    """What a stage must tell the loop: one module to train, how a batch is drawn, and the loss on it.
 
     For `gradient_checkpointing`, the task or its module has a method ``set_gradient_checkpointing(enable)``.
     """
@@ -85,18 +85,18 @@ class Task(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """What is trained; `train` hands it back to `loss`, wrapped for several processes where there are."""
+        """What is trained; `train` hands it to `loss`, wrapped where there are several processes."""
         ...
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The mean loss, and figures to log, of the samples ``indices[rows]``.
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """The batch of these samples, on the CPU; all randomness but dropout's comes from `generator`."""
+        ...
 
-        All randomness is drawn from `generator`, on the CPU, for the whole batch `indices`; then
-        `training.engine.processes.local` takes the rows to the model's device. Whatever has gradients goes through
-        ``model(…)``, not through `module`. A loss that compares samples with each other calls
-        `training.engine.processes.gathered` on what it compares.
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The mean loss of a batch, or of a part of one, and figures to log.
+
+        Whatever has gradients goes through ``model(...)``, not through `module`. A loss that compares samples with each
+        other calls `training.engine.processes.gathered` on what it compares.
         """
         ...
 
@@ -134,13 +134,6 @@ def learning_rate(config: LoopConfig, step: int) -> float:
         return config.lr * (step + 1) / config.warmup
     fraction = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, fraction)))
-
-
-def share(config: LoopConfig, part: int, processes: int, rank: int) -> slice:
-    """The rows of a batch that one process takes in one accumulated part; each takes as many."""
-    size = config.batch_size // (config.accumulate * processes)
-    first = (part * processes + rank) * size
-    return slice(first, first + size)
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -300,14 +293,15 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(c, step)
         drawn = torch.randint(len(self.task), (c.batch_size,), generator=step_generator(c.seed, step, 96))
-        parts = [self._part(drawn, part) for part in range(c.accumulate)]
+        batch = self.task.draw(drawn, step_generator(c.seed, step))
+        parts = [self._part(batch, part) for part in range(c.accumulate)]
         names, values = list(parts[0]), torch.tensor([list(p.values()) for p in parts], dtype=torch.float64)
         wishes = [self.interrupt.asked, time.monotonic() - self.last_save > SAVE_SECONDS]
         everyone = self._everyone(torch.cat([torch.tensor(wishes).double(), values.flatten()]))
         leave, due = everyone[:, :2].any(0).tolist()
         values = everyone[:, 2:].unflatten(1, values.shape)  # (processes, parts, figures), the loss first
         for rank, part in (~torch.isfinite(values[:, :, 0])).nonzero().tolist():
-            samples = drawn[share(c, part, accelerator.num_processes, rank)]
+            samples = drawn[share(c.batch_size, part * accelerator.num_processes + rank, values[:, :, 0].numel())]
             self._refuse("loss", values[rank, part, 0].item(), samples)
         norm = accelerator.clip_grad_norm_(self.model.parameters(), c.grad_clip)
         # in fp16 an overflow only makes the scaler skip the step
@@ -321,19 +315,16 @@ class _Training:
         figures = dict(zip(names, values.mean((0, 1)).tolist(), strict=True))
         return figures | {"lr": learning_rate(c, step)}, leave, due
 
-    def _part(self, drawn: Tensor, part: int) -> dict[str, float]:
+    def _part(self, batch: Batch, part: int) -> dict[str, float]:
         """Add the gradients of this process's share of one part of the batch; its loss and figures."""
         c, step, accelerator = self.config, self.progress.step, self.accelerator
-        processes, rank = accelerator.num_processes, accelerator.process_index
-        rows = share(c, part, processes, rank)
-        mine = () if c.accumulate * processes == 1 else (rows,)
-        generator = step_generator(c.seed, step)
-        # dropout inside modules must differ between shares
-        torch.manual_seed(step_generator(c.seed, step, part * processes + rank).initial_seed())
+        index = part * accelerator.num_processes + accelerator.process_index
+        mine = batch.part(index, c.accumulate * accelerator.num_processes, accelerator.device)
+        torch.manual_seed(step_generator(c.seed, step, index).initial_seed())  # dropout must differ between shares
         last = part == c.accumulate - 1
         with nullcontext() if last else accelerator.no_sync(self.model):  # processes need not agree until the last part
             with accelerator.autocast(), _attention_kernel(accelerator):
-                loss, figures = self.task.loss(self.model, drawn, generator, *mine)
+                loss, figures = self.task.loss(self.model, mine)
             accelerator.backward(loss / c.accumulate)
         return {"loss": loss.item(), **figures}
 

@@ -1,7 +1,7 @@
-"""What a task does where several processes share a batch: its rows, the model's device, and what the others found.
+"""What a loss does where several processes share a batch: it gathers what the others found.
 
-Every process draws the randomness of the whole batch, from the same generator, and keeps its own rows; so a sample gets
-the same noise however many processes there are.
+Every process draws the randomness of the whole batch, from the same generator, and keeps its own share; so a sample
+gets the same noise however many processes there are.
 """
 
 from __future__ import annotations
@@ -9,16 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
-
-WHOLE_BATCH = slice(None)
-
-
-def local(model: nn.Module, rows: slice, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """The `rows` of tensors (B, …) of a whole batch, on the device of `model`."""
-    device = next(model.parameters()).device
-    return tuple(t[rows].to(device) for t in tensors)
 
 
 def gathered(own: Tensor) -> Tensor:

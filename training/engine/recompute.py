@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mindviz.diffusion import VideoUNet
 from mindviz.encoder import FMRIEncoder, MaskedAutoencoder
+from training.engine.batch import Batch
 from training.engine.loop import Task
-from training.engine.processes import WHOLE_BATCH
 
 
 def set_checkpointing(module: nn.Module, enable: bool = True) -> None:
@@ -47,7 +47,8 @@ class Recomputable:
     def description(self) -> dict[str, Any]:
         return self.task.description()
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
-        return self.task.loss(model, indices, generator, rows)
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        return self.task.draw(indices, generator)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return self.task.loss(model, batch)

@@ -7,7 +7,6 @@ tokens, in which the generator already speaks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindviz.encoder import ContrastiveConfig, ContrastiveHead, EncoderConfig, FMRIEncoder, info_nce, initialise_encoder
+from mindviz.encoder import ContrastiveConfig, ContrastiveHead, FMRIEncoder, contrastive_loss
 from training.data.scans import TrainingScans, augment
 from training.data.targets import Targets
-from training.demo.crossfit import CrossFitted, folds
-from training.demo.ridge import RidgeFit, set_read_out
-from training.engine.processes import WHOLE_BATCH, gathered, local
+from training.engine.batch import Batch
+from training.engine.processes import gathered
+from training.stages.encoders import PlainEncoder
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,21 @@ class ContrastConfig:
 
 
 class EncoderWithHead(nn.Module):
-    """The encoder and the head that takes its tokens to CLIP's space."""
+    """An encoder in training and the head that takes its tokens to CLIP's space."""
 
-    def __init__(self, encoder: FMRIEncoder, fit: RidgeFit | None, clip_dim: int) -> None:
+    def __init__(self, trained: PlainEncoder, clip_dim: int) -> None:
         super().__init__()
-        self.trained = CrossFitted(encoder, fit)
-        self.head = ContrastiveHead(ContrastiveConfig(token_dim=encoder.config.token_dim, clip_dim=clip_dim))
+        self.trained = trained
+        token_dim = trained.encoder.config.token_dim
+        self.head = ContrastiveHead(ContrastiveConfig(token_dim=token_dim, clip_dim=clip_dim))
 
     @property
     def encoder(self) -> FMRIEncoder:
         return self.trained.encoder
 
-    def forward(self, windows: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Windows (B, T, V), folds (B,) -> tokens (B, S, D), unit vectors (B, E) in CLIP's space, scale of cosines."""
-        tokens = self.trained(windows, fold)
+    def forward(self, windows: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Windows (B, T, V) of indices (B,) -> tokens (B, S, D), unit vectors (B, E) in CLIP's space, scale."""
+        tokens = self.trained(windows, which)
         return tokens, self.head(tokens), self.head.scale
 
 
@@ -61,26 +61,10 @@ class ContrastTask:
 
     name = "contrast"
 
-    def __init__(
-        self,
-        config: EncoderConfig,
-        scans: TrainingScans,
-        targets: Targets,
-        contrast: ContrastConfig,
-        masked_state: dict[str, Tensor] | None = None,
-        ridge: RidgeFit | None = None,
-        correction: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        self.fold = folds(ridge, len(scans))
-        encoder = FMRIEncoder(config)
-        if masked_state is not None:
-            initialise_encoder(encoder, masked_state)
-        if ridge is not None:
-            set_read_out(encoder, ridge)
-        if correction is not None:
-            encoder.readout.correction.load_state_dict(correction)
-        self.config, self.scans, self.targets, self.contrast = config, scans, targets, contrast
-        self.module = EncoderWithHead(encoder, ridge, targets.image.shape[1])
+    def __init__(self, encoder: PlainEncoder, scans: TrainingScans, targets: Targets, contrast: ContrastConfig) -> None:
+        self.scans, self.targets, self.contrast = scans, targets, contrast
+        self.config = encoder.encoder.config
+        self.module = EncoderWithHead(encoder, targets.image.shape[1])
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -92,23 +76,18 @@ class ContrastTask:
             "scans": self.scans.fingerprint,
         }
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         c = self.contrast
         windows = augment(self.scans.windows[indices], self.config.patch_size, c.drop, c.noise, generator)
         image, text, wanted = self.targets.of(self.scans.first_frame[indices], self.scans.clip_frames, generator)
-        windows, fold, image, text, wanted = local(model, rows, windows, self.fold[indices], image, text, wanted)
-        tokens, embedding, scale = model(windows, fold)
-        embedding, image, text = gathered(embedding), gathered(image), gathered(text)
-        contrast = weighted_contrast(embedding, image, text, scale, c.image_weight)
+        return Batch({"windows": windows, "which": indices, "image": image, "text": text, "wanted": wanted})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        c, wanted = self.contrast, batch["wanted"]
+        tokens, embedding, scale = model(batch["windows"], batch["which"])
+        embedding, image, text = gathered(embedding), gathered(batch["image"]), gathered(batch["text"])
+        contrast = contrastive_loss(embedding, image, text, scale, c.image_weight)
         distance = functional.mse_loss(tokens[:, : wanted.shape[1]], wanted)  # a layout token has no caption
         hit = ((embedding @ image.T).argmax(1) == torch.arange(len(image), device=image.device)).float().mean()
         figures = {"contrast": contrast.item(), "tokens": distance.item(), "accuracy": hit.item()}
         return c.contrast_weight * contrast + c.token_weight * distance, figures
-
-
-def weighted_contrast(fmri: Tensor, image: Tensor, text: Tensor, scale: Tensor, image_weight: float) -> Tensor:
-    """Symmetric InfoNCE (paper equation 2) against images and texts (B, E), the former with `image_weight`."""
-    parts = [(image_weight, image), (1 - image_weight, text)]
-    return sum((w * info_nce(fmri, target, scale) for w, target in parts if w), torch.zeros(()))

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mindviz.encoder import MaskedAutoencoder, MaskedConfig
+from mindviz.encoder import MaskedAutoencoder, MaskedConfig, random_order
 from training.data.scans import TrainingScans
-from training.engine.processes import WHOLE_BATCH, local
+from training.engine.batch import Batch
 
 
 class MaskTask:
@@ -28,14 +28,11 @@ class MaskTask:
     def description(self) -> dict[str, Any]:
         return {"masked": asdict(self.config), "scans": self.scans.fingerprint}
 
-    def loss(
-        self, model: nn.Module, indices: Tensor, generator: torch.Generator, rows: slice = WHOLE_BATCH
-    ) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         scans = self.scans.windows[indices]
         position = torch.randint(scans.shape[1], (len(scans),), generator=generator)
-        # The model draws its masks itself, a row of numbers per scan: those of the scans before the first of `rows`
-        # are drawn here.
-        torch.rand(rows.start or 0, self.config.encoder.patching.num_patches, generator=generator)
-        (seen,) = local(model, rows, scans[torch.arange(len(scans)), position])
-        result = model(seen, generator)
-        return result.loss, {}
+        order = random_order(len(scans), self.config.encoder.patching.num_patches, generator)
+        return Batch({"scans": scans[torch.arange(len(scans)), position], "order": order})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return model(batch["scans"], batch["order"]).loss, {}

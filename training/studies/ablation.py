@@ -23,16 +23,17 @@ import torch
 from torch import Tensor
 
 from mindviz.data import Dataset
-from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig
-from mindviz.extensions.readout import rank_of
+from mindviz.encoder import FMRIEncoder, MaskedConfig
+from mindviz.extensions.readout import ReadOutConfig, rank_of
 from mindviz.storage import atomic_file, load_arrays, read_json, save_arrays, write_json
 from mindviz.types import MindvizError
 from training.data.scans import TrainingScans, load_scans
 from training.demo.correct import CorrectTask
+from training.demo.crossfit import in_training
 from training.demo.pipeline import SEED, Demo
 from training.demo.publish import test_windows
 from training.demo.recipe import StagesRecipe
-from training.demo.ridge import RidgeFit, caption_targets, set_read_out
+from training.demo.ridge import RidgeFit, begin_encoder, caption_targets
 from training.engine.loop import LoopConfig, train
 from training.stages.contrast import ContrastConfig, ContrastTask
 from training.stages.mask import MaskTask
@@ -181,7 +182,7 @@ class Bench:
             return self.own_scans
         return load_scans(with_window(self.demo.dataset, size), self.demo.subject)
 
-    def config(self, variant: Variant) -> EncoderConfig:
+    def config(self, variant: Variant) -> ReadOutConfig:
         config = replace(self.stages.encoder_for(self.own_scans.windows.shape[2]), **variant.encoder)
         return config if rank_of(config) else replace(config, num_tokens=self.demo.words)
 
@@ -230,7 +231,7 @@ class Bench:
             return self.demo.ridge[self.demo.subject]
         return self.demo.fitted(scans, self.out / "shared")
 
-    def correction(self, config: EncoderConfig, scans: TrainingScans, fit: RidgeFit) -> dict[str, Tensor]:
+    def correction(self, config: ReadOutConfig, scans: TrainingScans, fit: RidgeFit) -> dict[str, Tensor]:
         """The read-out's correction for the codes of `fit`."""
         if self.scale == 1 and scans is self.own_scans:
             return self.demo.corrections[self.demo.subject]
@@ -259,14 +260,12 @@ def train_variant(bench: Bench, variant: Variant) -> Tensor:
     correction = bench.correction(config, scans, fit) if fit is not None and variant.corrected else None
     if variant.last == "correct":
         assert fit is not None and correction is not None
-        encoder = FMRIEncoder(config)
-        set_read_out(encoder, fit)
-        encoder.readout.correction.load_state_dict(correction)
-        return said_by(encoder, tests)
+        return said_by(begin_encoder(config, fit=fit, correction=correction), tests)
     masked = bench.masked(variant, scans) if variant.pretrained else None
     targets = bench.demo.targets
     torch.manual_seed(SEED)
-    task = ContrastTask(config, scans, targets, bench.contrast(variant), masked, fit, correction)
+    encoder = in_training(begin_encoder(config, masked, fit, correction), fit)
+    task = ContrastTask(encoder, scans, targets, bench.contrast(variant))
     train(task, bench.loops(variant)["contrast"], bench.out / variant.folder)
     return said_by(task.module.encoder, tests)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from support import tiny
 from support.sketched import SKETCH, generator, make_latents
+from support.tasks import loss_of
 
 from mindviz.checkpoint.folder import CheckpointInfo, write_checkpoint
 from mindviz.checkpoint.subject import SINGLE
@@ -20,6 +21,7 @@ from mindviz.diffusion.clip import ClipConfig, ClipModel, encode_captions
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.extensions.naming import Namer, NamerConfig, read_captions, write_captions
 from mindviz.extensions.sketch import Naming, Sketch
+from mindviz.extensions.sketched_unet import SketchedUNet
 from mindviz.simulate.films import caption_phrases, make_film
 from mindviz.storage import write_json
 from mindviz.types import MindvizError, SamplingSettings
@@ -94,7 +96,7 @@ def test_a_namer_learns_what_clips_show() -> None:
     task, g = NameTask(CONFIG, sketch, corpus), generator()
     optimizer = torch.optim.Adam(task.module.parameters(), 3e-3)
     for _ in range(150):
-        loss = task.loss(task.module, torch.randint(len(task), (32,), generator=g), g)[0]
+        loss = loss_of(task, torch.randint(len(task), (32,), generator=g), g)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -141,7 +143,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An imported kind of checkpoint, of one encoder, with a sketch, a namer and a CLIP of fitting sizes."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("named") / "checkpoint"
-    unet = VideoUNet(tiny.UNET).sketched(begin_sketch(SKETCH, make_latents()))
+    unet = SketchedUNet.of(VideoUNet(tiny.UNET), begin_sketch(SKETCH, make_latents()))
     torch.nn.init.normal_(unet.conv_in.sketch.weight)
     encoder = EncoderConfig(num_voxels=40, embed_dim=16, depth=1, num_heads=2, num_tokens=4, token_dim=8)
     clip = ClipModel(ClipConfig(8, 16, 8, 8, 1, 4, 4, 8, 1, 2))

@@ -11,24 +11,27 @@ import pytest
 import torch
 from support import tiny
 from support.sketched import ENCODER, SKETCH, generator, make_fit, make_latents, make_scans
+from support.tasks import loss_of
 
-from mindviz.diffusion import UNetConfig, VideoUNet, build_unet2d
-from mindviz.encoder import FMRIEncoder
-from mindviz.extensions.readout import Correction, FactorMemory
+from mindviz.checkpoint.folder import read_unet_config
+from mindviz.diffusion import VideoUNet, build_unet2d
+from mindviz.extensions.readout import Correction, FactorMemory, ReadOutEncoder
 from mindviz.extensions.sketch import Sketch, SketchConfig, most_typical
-from mindviz.storage import config_from_dict, load_module, read_config, save_module
+from mindviz.extensions.sketched_unet import SKETCH_INPUT, SketchedUNet, SketchedUNetConfig, make_unet
+from mindviz.storage import config_from_dict, load_module, save_module
 from mindviz.types import MindvizError, SamplingSettings
 from training.data.latents import LatentCorpus
 from training.data.scans import TrainingScans
+from training.demo.conditions import DemoConditions, smudged
 from training.demo.correct import CorrectConfig, CorrectTask
-from training.demo.crossfit import CrossFitted, half_of, unseen_tokens
-from training.demo.recipe import DEMO_FOUNDATION
+from training.demo.cotrain import CaptionedCotrainTask
+from training.demo.crossfit import CrossFitted, half_of, in_training, unseen_tokens
+from training.demo.recipe import DEMO_PRETRAINED
 from training.demo.ridge import RidgeFit, fit_ridge, set_read_out
 from training.demo.sketch import SketchTask, begin_sketch
-from training.stages.cotrain import CotrainTask
-from training.stages.inflate import TuneTask, smudged
+from training.stages.inflate import VideoTask
 
-SCHEDULER = DEMO_FOUNDATION.scheduler
+SCHEDULER = DEMO_PRETRAINED.scheduler
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def test_it_learns_to_draw_what_captions_say(latents: LatentCorpus) -> None:
     task, g = SketchTask(sketch, corpus), generator()
     optimizer = torch.optim.Adam(sketch.parameters(), 3e-3)
     for _ in range(300):
-        loss = task.loss(sketch, torch.randint(len(task), (32,), generator=g), g)[0]
+        loss = loss_of(task, torch.randint(len(task), (32,), generator=g), g, sketch)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -181,7 +184,7 @@ def plain() -> VideoUNet:
 
 
 def test_untrained_it_paints_as_before(plain: VideoUNet, sketch: Sketch) -> None:
-    model = plain.sketched(sketch).eval()
+    model = SketchedUNet.of(plain, sketch).eval()
     x, t, tokens = torch.randn(2, 4, 6, 8, 8), torch.tensor([7, 400]), torch.randn(2, 5, 8)
     drawn = torch.randn(2, 2, 6, 8, 8)
     assert torch.equal(model(x, t, tokens, drawn), plain(x, t, tokens[:, :4]))
@@ -196,33 +199,34 @@ def test_untrained_it_paints_as_before(plain: VideoUNet, sketch: Sketch) -> None
 
 
 def test_only_the_new_way_in_is_trained_beside_attention(plain: VideoUNet, sketch: Sketch, latents) -> None:
-    task = TuneTask(plain.sketched(sketch), latents, SCHEDULER)
+    video = SketchedUNet.of(plain, sketch)
+    task = VideoTask(video, latents, SCHEDULER, conditions=DemoConditions(video, latents), also=(SKETCH_INPUT,))
     trained = {name for name, p in task.module.named_parameters() if p.requires_grad}
     assert {"conv_in.sketch.weight", "conv_in.sketch.bias"} <= trained
     assert not any(name.startswith("sketch.") for name in trained) and "conv_in.weight" not in trained
-    task.loss(task.module, torch.arange(4), generator())[0].backward()
+    loss_of(task, torch.arange(4), generator())[0].backward()
     assert task.module.conv_in.sketch.weight.grad.abs().max() > 0
 
 
 def test_smudges_are_noise_on_codes(sketch: Sketch, latents: LatentCorpus) -> None:
     clips = latents.clips(latents.clip_starts[:64])
-    (drawn,) = smudged(sketch, clips, generator())
+    drawn = smudged(sketch, clips, generator())
     rest = (sketch.codes(torch.cat([drawn, clips[:, 2:]], 1)) - sketch.codes(clips)).std(1)
     assert rest.max() < 0.5 * 2 and rest.min() < 0.1  # levels from none to half
 
 
 def test_a_model_with_a_sketch_is_stored_whole(plain: VideoUNet, sketch: Sketch, tmp_path) -> None:
-    model = plain.sketched(sketch)
+    model = SketchedUNet.of(plain, sketch)
     save_module(tmp_path, model, model.config)
-    config = read_config(tmp_path, UNetConfig)
+    config = read_unet_config(tmp_path)
     assert config == model.config and isinstance(config.sketch, SketchConfig)
-    twin = VideoUNet(config)
+    twin = make_unet(config)
     load_module(tmp_path, twin)
     for name, tensor in model.state_dict().items():
         assert torch.equal(twin.state_dict()[name], tensor), name
     with pytest.raises(MindvizError, match="sketch: expected exactly the keys of SketchConfig, found missing"):
         values = {"sketch": {"words": 4}}
-        config_from_dict(UNetConfig, {**vars(config), **values}, "unet.json")
+        config_from_dict(SketchedUNetConfig, {**vars(config), **values}, "unet.json")
 
 
 def test_guidance_of_a_sketch_is_a_finite_number() -> None:
@@ -293,14 +297,14 @@ def test_the_correction_learns_and_halves_do_not_know_their_windows(
         assert len(task) == 12
         optimizer, g = torch.optim.Adam(task.module.parameters(), 3e-3), generator()
         for _ in range(60):
-            loss = task.loss(task.module, torch.randint(12, (16,), generator=g), g)[0]
+            loss = loss_of(task, torch.randint(12, (16,), generator=g), g)[0]
             begun.append(loss.item())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         assert begun[-1] < 0.9 * begun[-60]
         states.append(task.module.state_dict())
-    encoder = FMRIEncoder(ENCODER)
+    encoder = ReadOutEncoder(ENCODER)
     set_read_out(encoder, fit)
     tokens = unseen_tokens(encoder, fit, scans.windows, states)
     for i in range(2):
@@ -317,14 +321,14 @@ def test_co_training_with_sketches_and_captions(
     plain: VideoUNet, sketch: Sketch, scans: TrainingScans, latents: LatentCorpus, fit: RidgeFit
 ) -> None:
     torch.manual_seed(0)
-    encoder = FMRIEncoder(ENCODER)
+    encoder = ReadOutEncoder(ENCODER)
     set_read_out(encoder, fit)
     seen = []
     for rate in (0.0, 1.0):
-        task = CotrainTask(
-            {"1": encoder}, plain.sketched(sketch), {"1": scans}, latents, SCHEDULER, {"1": fit}, caption_rate=rate
-        )
-        loss, figures = task.loss(task.module, torch.arange(4), generator())
+        trained = {"1": in_training(encoder, fit)}
+        video = SketchedUNet.of(plain, sketch)
+        task = CaptionedCotrainTask(trained, video, {"1": scans}, latents, SCHEDULER, caption_rate=rate)
+        loss, figures = loss_of(task, torch.arange(4), generator())
         loss.backward()
         seen.append(figures["tokens"])
         assert task.module.unet.conv_in.sketch.weight.grad.abs().max() > 0

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from mindviz.data import cleaning
-from training.demo.pipeline import calibration
+from training.demo import calibration
 
 
 def test_a_clip_belongs_to_the_shot_of_most_of_its_frames():

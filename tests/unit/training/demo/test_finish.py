@@ -6,19 +6,21 @@ import pytest
 import torch
 from support import tiny
 from support.sketched import SKETCH, generator, make_latents
+from support.tasks import loss_of
 from torch import Tensor, nn
 
 from mindviz.diffusion import VideoUNet, build_unet2d
+from mindviz.extensions.sketched_unet import SketchedUNet
 from mindviz.types import MindvizError
 from training.data.latents import LatentCorpus
+from training.demo import conditions
 from training.demo.finish import CLIPS, FinishTask
-from training.demo.recipe import DEMO_FOUNDATION
+from training.demo.recipe import DEMO_PRETRAINED
 from training.demo.sketch import begin_sketch
 from training.engine.loop import LoopConfig, train
-from training.stages import inflate
 from training.stages.denoising import Noising
 
-SCHEDULER = DEMO_FOUNDATION.scheduler
+SCHEDULER = DEMO_PRETRAINED.scheduler
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def latents() -> LatentCorpus:
 @pytest.fixture
 def task(latents: LatentCorpus) -> FinishTask:
     torch.manual_seed(0)
-    video = VideoUNet.inflate(build_unet2d(tiny.UNET)).sketched(begin_sketch(SKETCH, latents))
+    video = SketchedUNet.of(VideoUNet.inflate(build_unet2d(tiny.UNET)), begin_sketch(SKETCH, latents))
     return FinishTask(video, latents, SCHEDULER)
 
 
@@ -41,21 +43,21 @@ class Listener(nn.Module):
         self.one = nn.Parameter(torch.zeros(()))
         self.given: tuple[Tensor, ...] = ()
 
-    def forward(self, *given: Tensor) -> Tensor:
-        self.given = given
+    def forward(self, *given: Tensor, **more: Tensor) -> Tensor:
+        self.given = (*given, *more.values())
         return torch.zeros_like(given[0]) + self.one
 
 
-def heard(task: FinishTask, seed: int, count: int = 12, rows: slice = slice(None)) -> tuple[Tensor, ...]:
+def heard(task: FinishTask, seed: int, count: int = 12, part: int = 0, parts: int = 1) -> tuple[Tensor, ...]:
     listener = Listener()
-    task.loss(listener, torch.arange(count), generator(seed), rows)
+    task.loss(listener, task.draw(torch.arange(count), generator(seed)).part(part, parts, "cpu"))
     return listener.given
 
 
 def test_all_but_the_sketch_is_trained(task: FinishTask) -> None:
     still = {name for name, p in task.module.named_parameters() if not p.requires_grad}
     assert still == {name for name, _ in task.module.named_parameters() if name.startswith("sketch.")}
-    task.loss(task.module, torch.arange(6), generator(0))[0].backward()
+    loss_of(task, torch.arange(6), generator(0))[0].backward()
     assert all((task.module.get_parameter(f"conv_in.{n}").grad != 0).any() for n in ("weight", "sketch.weight"))
 
 
@@ -71,9 +73,9 @@ def test_most_batches_are_frames_and_the_others_fewer_clips(task: FinishTask) ->
 
 
 def test_a_frame_comes_with_its_own_sketch(task: FinishTask, latents: LatentCorpus, monkeypatch) -> None:
-    monkeypatch.setattr(inflate, "SMUDGE", 0.0)
+    monkeypatch.setattr(conditions, "SMUDGE", 0.0)
     clips = latents.clips(latents.clip_starts[:12])
-    sketches = task.bases.clip(task.bases.codes(clips))
+    sketches = task.conditions.bases.clip(task.conditions.bases.codes(clips))
     for seed in range(8):
         noisy, timesteps, _, drawn = heard(task, seed)
         if noisy.shape[2] > 1:
@@ -103,18 +105,19 @@ def test_half_begin_with_noise_alone() -> None:
 
 def test_processes_share_frames_and_clips(task: FinishTask) -> None:
     for seed in range(12):
-        whole, *parts = (heard(task, seed, 24, rows) for rows in (slice(None), slice(0, 12), slice(12, 24)))
+        whole, parts = heard(task, seed, 24), [heard(task, seed, 24, part, 2) for part in range(2)]
         for i, tensor in enumerate(whole):
             assert torch.equal(tensor, torch.cat([part[i] for part in parts]))
-    with pytest.raises(MindvizError, match="a multiple of 6 samples, found rows 0 to 8"):  # at the first batch
-        heard(task, next(s for s in range(99) if heard(task, s)[0].shape[2] == 1), 16, slice(0, 8))
+    clips = next(s for s in range(99) if heard(task, s)[0].shape[2] > 1)
+    with pytest.raises(MindvizError, match="expected a multiple of 2 samples to share out, found 3"):
+        heard(task, clips, 16, 0, 2)
 
 
 def test_it_learns_to_see_the_sketch(task: FinishTask, tmp_path) -> None:
     def error() -> float:
         task.module.eval()
         with torch.no_grad():
-            return sum(float(task.loss(task.module, torch.arange(0, 72, 3), generator(s))[0]) for s in range(6)) / 6
+            return sum(float(loss_of(task, torch.arange(0, 72, 3), generator(s))[0]) for s in range(6)) / 6
 
     before = error()
     train(task, LoopConfig(steps=30, batch_size=12, lr=3e-3, warmup=5, log_every=30), tmp_path, quiet=True)

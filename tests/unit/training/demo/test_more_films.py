@@ -13,8 +13,8 @@ from mindviz.diffusion.clip import ClipConfig, ClipModel
 from mindviz.simulate.films import Film, make_film
 from mindviz.types import MindvizError
 from training.data.latents import LatentCorpus, caption_tokens, encode_frames
+from training.demo import more_films
 from training.demo.more_films import FIRST_SEED, with_more_films
-from training.demo.pipeline import more_films
 
 SECONDS = 20
 

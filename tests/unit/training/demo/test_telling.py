@@ -8,21 +8,24 @@ import pytest
 import torch
 from support import tiny
 from support.sketched import ENCODER, SKETCH, generator, make_fit, make_latents, make_scans
+from support.tasks import loss_of
 
 from mindviz.diffusion import VideoUNet, build_unet2d
-from mindviz.encoder import FMRIEncoder
-from mindviz.extensions.readout import Correction
+from mindviz.extensions.readout import Correction, ReadOutEncoder
 from mindviz.extensions.sketch import Sketch
+from mindviz.extensions.sketched_unet import SketchedUNet
 from mindviz.types import MindvizError
 from training.data.latents import LatentCorpus
 from training.data.scans import TrainingScans
-from training.demo.recipe import DEMO_FOUNDATION
+from training.demo.conditions import DemoConditions
+from training.demo.cotrain import CaptionedCotrainTask
+from training.demo.crossfit import in_training
+from training.demo.recipe import DEMO_PRETRAINED
 from training.demo.sketch import SketchTask, begin_sketch
 from training.demo.telling import Heard, Teller, Telling
-from training.stages.cotrain import CotrainTask
-from training.stages.inflate import TuneTask, said_of
+from training.stages.inflate import VideoTask
 
-SCHEDULER = DEMO_FOUNDATION.scheduler
+SCHEDULER = DEMO_PRETRAINED.scheduler
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_it_learns_from_captions_windows_and_what_would_have_been_told(
     sketch: Sketch, latents: LatentCorpus, heard: Heard
 ) -> None:
     task = SketchTask(sketch, latents, [heard])
-    loss, figures = task.loss(sketch, torch.arange(8), generator())
+    loss, figures = loss_of(task, torch.arange(8), generator(), sketch)
     expected = (figures["captions"] + figures["windows"] / 4 + figures["told"]) / 2.25
     assert loss.item() == pytest.approx(expected)
     assert task.description()["heard"] != SketchTask(sketch, latents).description()["heard"]
@@ -85,15 +88,16 @@ def test_a_teller_errs_as_unseen_windows_do(scans: TrainingScans, latents: Laten
 def test_a_painter_hears_captions_and_what_would_have_been_told(
     plain: VideoUNet, sketch: Sketch, latents: LatentCorpus, heard: Heard
 ) -> None:
-    task = TuneTask(plain.sketched(sketch), latents, SCHEDULER, heard=[heard])
+    video = SketchedUNet.of(plain, sketch)
+    task = VideoTask(video, latents, SCHEDULER, conditions=DemoConditions(video, latents, [heard]))
     starts = latents.clip_starts[:8]
     clips, captions, told = latents.clips(starts), 0, 0
     for seed in range(20):
-        tokens, negative = said_of(starts, clips, latents, task.bases, [heard], generator(seed))
+        tokens, negative = task.conditions.tokens(starts, clips, generator(seed))
         captions += int(torch.equal(tokens, latents.tokens_of(starts)) and negative is latents.empty_tokens)
         told += int(tokens.shape == (8, 5, 8) and negative is heard.negative)
     assert captions + told == 20 and min(captions, told) > 4
-    assert torch.isfinite(task.loss(task.module, torch.arange(8), generator())[0])
+    assert torch.isfinite(loss_of(task, torch.arange(8), generator())[0])
     assert "heard" in task.description()
 
 
@@ -146,8 +150,9 @@ def test_a_clearer_telling_has_less_noise_and_as_much_variance() -> None:
 def test_shares_of_a_batch_have_the_loss_of_the_whole(sketch: Sketch, latents: LatentCorpus, heard: Heard) -> None:
     """Two processes with 8 of 16 samples each, as the loop hands them out."""
     task, indices = SketchTask(sketch, latents, [heard]), torch.arange(16)
-    whole = task.loss(sketch, indices, generator())[0]
-    shares = [task.loss(sketch, indices, generator(), slice(8 * i, 8 * i + 8))[0] for i in range(2)]
+    batch = task.draw(indices, generator())
+    whole = task.loss(sketch, batch)[0]
+    shares = [task.loss(sketch, batch.part(i, 2, "cpu"))[0] for i in range(2)]
     torch.testing.assert_close(sum(shares) / 2, whole)
 
 
@@ -156,21 +161,20 @@ def test_co_training_meets_captions_and_told_clips_far_beyond_its_windows(
 ) -> None:
     """24 windows, 80 clips: every clip is drawn sooner or later, told as often as captioned."""
     torch.manual_seed(0)
-    encoder = FMRIEncoder(ENCODER)
-    fit = make_fit(scans, latents)[0]
-    task = CotrainTask(
-        {"1": encoder}, plain.sketched(sketch), {"1": scans}, latents, SCHEDULER, {"1": fit}, caption_rate=1.0,
-        heard=[heard],
-    )  # fmt: skip
+    trained = in_training(ReadOutEncoder(ENCODER), make_fit(scans, latents)[0])
+    video = SketchedUNet.of(plain, sketch)
+    task = CaptionedCotrainTask(
+        {"1": trained}, video, {"1": scans}, latents, SCHEDULER, caption_rate=1.0, heard=[heard]
+    )
     asked: list[torch.Tensor] = []
     task.corpus = replace(latents, clip_starts=latents.clip_starts)
     object.__setattr__(task.corpus, "clips", lambda starts: asked.append(starts) or latents.clips(starts))
     for seed in range(12):
-        task.loss(task.module, torch.arange(24), generator(seed))
+        loss_of(task, torch.arange(24), generator(seed))
     assert set(torch.cat(asked).tolist()) > set(latents.clip_starts[60:].tolist())
     assert "heard" in task.description()
 
 
 def test_nothing_can_be_told_to_a_model_without_a_sketch(plain: VideoUNet, latents: LatentCorpus, heard: Heard) -> None:
     with pytest.raises(MindvizError, match="with a sketch only, found one without"):
-        TuneTask(plain, latents, SCHEDULER, heard=[heard])
+        DemoConditions(plain, latents, [heard])

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_loop_processes as processes
 import torch
 from safetensors.torch import load_file
-from test_loop_processes import Pairs, assert_same_weights, curve, launched, make, on_rank_1
+from support import several_processes as processes
+from support.several_processes import Pairs, assert_same_weights, curve, launched, make, on_rank_1
 from torch import Tensor, nn
 
 from mindviz.types import MindvizError

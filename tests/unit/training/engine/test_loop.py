@@ -18,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mindviz.types import MindvizError
 from training.engine import loop
-from training.engine.loop import LoopConfig, check_shares, learning_rate, share, step_generator, train
-from training.engine.processes import gathered, local
+from training.engine.batch import Batch, share
+from training.engine.loop import LoopConfig, check_shares, learning_rate, step_generator, train
+from training.engine.processes import gathered
 from training.engine.run_folder import weights_fingerprint
 
 
@@ -113,17 +114,22 @@ def test_a_steps_randomness_depends_on_seed_step_and_part_alone() -> None:
 
 def test_the_stream_of_random_numbers_is_the_one_that_runs_were_begun_with(tmp_path: Path) -> None:
     """Folders outlive versions of the loop: a step's samples, noise and dropout must never change."""
-    seen = []
+    drawn: list[tuple[list[int], int]] = []
+    seen: list[float] = []
 
     class Watched(LineTask):
-        def loss(self, model: nn.Module, indices: Tensor, generator: torch.Generator) -> Any:  # type: ignore[override]
-            dropout = torch.rand(())
+        def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
+            drawn.append((indices.tolist(), generator.initial_seed()))
+            return super().draw(indices, generator)
+
+        def loss(self, model: nn.Module, batch: Batch) -> Any:
+            seen.append(torch.rand(()).item())
             torch.manual_seed(0)
-            seen.append((indices.tolist(), generator.initial_seed(), dropout.item()))
-            return super().loss(model, indices, generator)
+            return super().loss(model, batch)
 
     train(Watched(), replace(CONFIG, seed=3, steps=2), tmp_path, quiet=True)
-    for step, (indices, seed, dropout) in enumerate(seen):
+    assert len(drawn) == len(seen) == 2
+    for step, ((indices, seed), dropout) in enumerate(zip(drawn, seen, strict=True)):
         first = (3 * 1_000_003 + step) * 97
         assert indices == torch.randint(50, (8,), generator=torch.Generator().manual_seed(first + 96)).tolist()
         assert seed == first
@@ -142,8 +148,7 @@ def test_accumulated_parts_take_the_step_of_the_whole(tmp_path: Path, parts: int
 
 
 def test_shares_are_equal_and_in_order() -> None:
-    config = replace(CONFIG, batch_size=12, accumulate=2)
-    rows = [list(range(12))[share(config, part, 3, rank)] for part in range(2) for rank in range(3)]
+    rows = [list(range(12))[share(12, part * 3 + rank, 6)] for part in range(2) for rank in range(3)]
     assert rows == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
 
 
@@ -255,14 +260,6 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 def test_a_precision_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MindvizError, match="mixed_precision 'half' cannot be had here"):
         train(LineTask(), replace(CONFIG, mixed_precision="half"), tmp_path, quiet=True)
-
-
-def test_a_share_goes_to_the_models_device() -> None:
-    model, x = nn.Linear(2, 2, device="meta"), torch.arange(12.0).view(4, 3)
-    there, labels = local(model, slice(1, 3), x, torch.arange(4))
-    assert (there.device.type, there.shape, labels.shape) == ("meta", (2, 3), (2,))
-    (here,) = local(nn.Linear(2, 2), slice(1, 3), x)
-    assert torch.equal(here, x[1:3])
 
 
 def test_the_progress_bar_tells_the_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,10 +10,12 @@ import torch
 from support import tiny
 
 from mindviz.diffusion import VideoUNet
-from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedAutoencoder, MaskedConfig
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedAutoencoder, MaskedConfig, random_order
 from mindviz.types import MindvizError
+from training.demo.recipe import OWN_DATA
 from training.engine.recompute import set_checkpointing
-from training.paper.recipe import DEMO, PAPER, Epochs, memory
+from training.paper import memory
+from training.paper.recipe import PAPER, Epochs
 
 ENCODER = EncoderConfig(num_voxels=1, embed_dim=16, depth=2, num_heads=2, num_tokens=1, token_dim=2)
 
@@ -48,12 +50,12 @@ def test_every_stage_of_the_recipe_fits_a_gpu_of_24_gb(name: str) -> None:
 def test_the_demo_recipe_is_the_demos() -> None:
     from training.demo.recipe import DEMO_STAGES
 
-    assert DEMO.masked_for(100) == DEMO_STAGES.masked_for(100)
-    own, demo = DEMO.encoder_for(100, 16, 128), DEMO_STAGES.encoder_for(100)
+    assert OWN_DATA.masked_for(100) == DEMO_STAGES.masked_for(100)
+    own, demo = OWN_DATA.encoder_for(100, 16, 128), DEMO_STAGES.encoder_for(100)
     only = {"num_tokens", "readout_rank", "layout_rank", "memory_heads"}  # of the sketch and the correction
     assert {f for f in vars(demo) if getattr(own, f) != getattr(demo, f)} == only
     assert (own.readout_rank, own.layout_rank) == (demo.readout_rank - demo.layout_rank, 0)
-    assert DEMO.masked_for(100, 0.5).mask_ratio == 0.5
+    assert OWN_DATA.masked_for(100, 0.5).mask_ratio == 0.5
 
 
 # ---------------------------------------------------------------------- memory
@@ -94,7 +96,7 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
 
 
 def test_the_report_and_a_real_pass(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from training.paper.recipe import recipe
+    from training.paper import __main__ as command
 
     config = EncoderConfig(num_voxels=64, embed_dim=16, depth=1, num_heads=2, num_tokens=4, token_dim=8)
     little = memory.Stage(
@@ -105,17 +107,17 @@ def test_the_report_and_a_real_pass(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(memory, "LARGEST_BATCH", 3)
     monkeypatch.setitem(memory._REAL, "encoder", little)
     monkeypatch.setattr("sys.argv", ["paper", "--json"])
-    assert recipe.main() == 0
+    assert command.main() == 0
     report = json.loads(capsys.readouterr().out)
     assert {row["batch"] for row in report["bytes_of_a_step"]} == {1, 2}
     assert [row["batch"] for row in report["largest_batch"]] == [3] * 4
     monkeypatch.setattr("sys.argv", ["paper"])
-    assert recipe.main() == 0
+    assert command.main() == 0
     assert "| a model | 1.5 M |" in (tables := capsys.readouterr().out) and "| little | 3 | 3 | 3 | 3 |" in tables
     monkeypatch.setattr("sys.argv", ["paper", "--real", "encoder", "--batch-size", "2"])
-    assert recipe.main() == 0 and json.loads(capsys.readouterr().out)["gradients_finite"]
+    assert command.main() == 0 and json.loads(capsys.readouterr().out)["gradients_finite"]
     monkeypatch.setattr(memory, "_free_bytes", lambda: 2**30)
-    assert recipe.main() == 2 and "found 1.0 GiB free" in capsys.readouterr().err
+    assert command.main() == 2 and "found 1.0 GiB free" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["masked", "encoder", "video"])
@@ -136,7 +138,10 @@ def test_recomputing_blocks_changes_no_gradient(kind: str) -> None:
     gradients = []
     for enable in (False, True, False):
         set_checkpointing(model, enable)
-        more = (torch.Generator().manual_seed(1),) if kind == "masked" else ()
+        order = (
+            random_order(2, model.patching.num_patches, torch.Generator().manual_seed(1)) if kind == "masked" else None
+        )
+        more = () if order is None else (order,)
         out = model(*inputs, *more)
         (out.loss if kind == "masked" else out.square().mean()).backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support import tiny
+from support.tasks import loss_of
 from torch.nn import functional
 
 from mindviz.checkpoint.subject import SubjectData
 from mindviz.diffusion import LatentCodec, VAEConfig, VideoUNet, build_unet2d
 from mindviz.diffusion.clip import ClipConfig
-from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, info_nce
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, contrastive_loss, info_nce
+from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 from mindviz.types import MindvizError
 from training.data.corpus import Corpus
 from training.data.latents import LatentCorpus, encode_frames
 from training.data.scans import TrainingScans, augment
 from training.data.targets import Targets
-from training.demo.clip import ClipTask, shared_caption_loss
+from training.demo.clip import ClipTask
 from training.demo.codec import DecoderTask
 from training.demo.correct import CorrectConfig, CorrectTask
-from training.demo.crossfit import CrossFitted
+from training.demo.crossfit import CrossFitted, in_training
 from training.demo.image import ImageTask
 from training.demo.pca_codec import begin_at_components, patch_components
-from training.demo.recipe import DEMO_FOUNDATION
-from training.demo.ridge import RidgeFit, caption_targets, fit_ridge, kept_ridge, set_read_out
-from training.stages.contrast import ContrastConfig, ContrastTask, weighted_contrast
+from training.demo.recipe import DEMO_PRETRAINED
+from training.demo.ridge import RidgeFit, begin_encoder, caption_targets, fit_ridge, kept_ridge, set_read_out
+from training.stages.contrast import ContrastConfig, ContrastTask
 from training.stages.cotrain import CotrainTask
 from training.stages.denoising import Noising, denoising_loss, drop_condition
+from training.stages.encoders import PlainEncoder
 from training.stages.inflate import InflateTask
 from training.stages.mask import MaskTask
 
-SCHEDULER = DEMO_FOUNDATION.scheduler
+SCHEDULER = DEMO_PRETRAINED.scheduler
 ENCODER = EncoderConfig(
     num_voxels=40,
     patch_size=8,
@@ -121,7 +124,7 @@ def test_components_are_those_of_the_variance(corpus: Corpus) -> None:
 def test_the_codecs_encoder_never_learns(corpus: Corpus) -> None:
     torch.manual_seed(0)
     task = DecoderTask(LatentCodec.from_config(VAE), corpus)
-    loss, figures = task.loss(task.module, torch.arange(4), _generator())
+    loss, figures = loss_of(task, torch.arange(4), _generator())
     loss.backward()
     for name, parameter in task.codec.vae.named_parameters():
         assert (parameter.grad is not None) == name.startswith(("decoder.", "post_quant_conv.")), name
@@ -137,17 +140,17 @@ def test_shared_captions_count_as_matches() -> None:
     plain = 0.5 * (
         functional.cross_entropy(logits, torch.arange(6)) + functional.cross_entropy(logits.T, torch.arange(6))
     )
-    torch.testing.assert_close(shared_caption_loss(image, text, torch.tensor(3.0), torch.arange(6)), plain)
+    torch.testing.assert_close(info_nce(image, text, torch.tensor(3.0), torch.arange(6)), plain)
     same = torch.tensor([0, 0, 1])
     unit = torch.eye(3)[same]
-    assert shared_caption_loss(unit, unit, torch.tensor(50.0), same) == pytest.approx(2 / 3 * np.log(2), abs=1e-4)
+    assert info_nce(unit, unit, torch.tensor(50.0), same) == pytest.approx(2 / 3 * np.log(2), abs=1e-4)
 
 
 def test_clip_trains_on_frames_and_captions(corpus: Corpus) -> None:
     torch.manual_seed(0)
     config = ClipConfig(8, 16, 8, 8, 1, 4, 6, 8, 1, 2)
     task = ClipTask(config, corpus, shift=1)
-    loss, figures = task.loss(task.module, torch.arange(0, 36, 5), _generator())
+    loss, figures = loss_of(task, torch.arange(0, 36, 5), _generator())
     loss.backward()
     assert torch.isfinite(loss) and 0 <= figures["accuracy"] <= 1
     assert task.module.clip.token_embedding.weight.grad is not None
@@ -177,7 +180,7 @@ def test_the_image_stage_learns(latents: LatentCorpus) -> None:
     optimizer = torch.optim.Adam(task.module.parameters(), 3e-3)
     losses = []
     for _ in range(30):
-        loss, _ = task.loss(task.module, torch.arange(16), _generator())
+        loss, _ = loss_of(task, torch.arange(16), _generator())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -193,7 +196,7 @@ def test_inflation_trains_attention_alone_and_begins_as_the_image_model(latents:
     with torch.inference_mode():
         still = task.module.eval()(frame, torch.tensor([7]), tokens)[:, :, 0]
         torch.testing.assert_close(still, image(frame[:, :, 0], torch.tensor([7]), tokens).sample, atol=1e-6, rtol=1e-5)
-    loss, _ = task.loss(task.module, torch.arange(2), _generator())
+    loss, _ = loss_of(task, torch.arange(2), _generator())
     loss.backward()
     trained = {name for name, p in task.module.named_parameters() if p.grad is not None}
     assert trained and all(any(k in n for k in (".attn1.", ".attn2.", ".attn_temp.", ".norm_temp.")) for n in trained)
@@ -204,8 +207,8 @@ def test_masking_trains_on_single_scans(scans: TrainingScans) -> None:
     torch.manual_seed(0)
     config = MaskedConfig(encoder=ENCODER, decoder_dim=8, decoder_depth=1, decoder_heads=2)
     task = MaskTask(config, scans)
-    loss, _ = task.loss(task.module, torch.arange(6), _generator())
-    again, _ = task.loss(task.module, torch.arange(6), _generator())
+    loss, _ = loss_of(task, torch.arange(6), _generator())
+    again, _ = loss_of(task, torch.arange(6), _generator())
     assert loss == again and torch.isfinite(loss)
 
 
@@ -218,11 +221,11 @@ def test_contrast_pulls_tokens_and_embedding(scans: TrainingScans, latents: Late
         latents.caption_index,
     )
     torch.manual_seed(0)
-    task = ContrastTask(ENCODER, scans, targets, ContrastConfig())
+    task = ContrastTask(PlainEncoder(FMRIEncoder(ENCODER)), scans, targets, ContrastConfig())
     optimizer = torch.optim.Adam(task.module.parameters(), 1e-2)
     losses = []
     for _ in range(40):
-        loss, figures = task.loss(task.module, torch.arange(12), _generator())
+        loss, figures = loss_of(task, torch.arange(12), _generator())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -234,12 +237,12 @@ def test_cotraining_moves_encoders_and_attention_but_no_convolution(
     scans: TrainingScans, latents: LatentCorpus
 ) -> None:
     torch.manual_seed(0)
-    encoders = {"1": FMRIEncoder(ENCODER), "2": FMRIEncoder(ENCODER)}
+    encoders = {"1": PlainEncoder(FMRIEncoder(ENCODER)), "2": PlainEncoder(FMRIEncoder(ENCODER))}
     unet = VideoUNet(tiny.UNET)
     task = CotrainTask(encoders, unet, {"1": scans, "2": scans}, latents, SCHEDULER)
     moved = set()
     for step in range(6):
-        loss, _ = task.loss(task.module, torch.arange(3), torch.Generator().manual_seed(step))
+        loss, _ = loss_of(task, torch.arange(3), torch.Generator().manual_seed(step))
         loss.backward()
         moved |= {n for n, p in task.module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert any(n.startswith("encoders.1.") for n in moved) and any(n.startswith("encoders.2.") for n in moved)
@@ -310,41 +313,45 @@ def test_a_kept_ridge_fit_is_the_fit(scans: TrainingScans, latents: LatentCorpus
     assert len(list(tmp_path.iterdir())) == 2
 
 
-READ_OUT = replace(ENCODER, readout_rank=4, readout_hidden=8, readout_dropout=0.0)
+READ_OUT = ReadOutConfig(**vars(ENCODER), readout_rank=4, readout_hidden=8, readout_dropout=0.0)
 
 
 def test_training_sees_what_codes_say_that_never_saw_the_window(scans: TrainingScans, latents: LatentCorpus) -> None:
     torch.manual_seed(0)
     targets = caption_targets(scans, latents.tokens, latents.caption_index)
     fit = fit_ridge(scans.windows, targets, rank=4)
-    encoder = FMRIEncoder(READ_OUT)
+    encoder = ReadOutEncoder(READ_OUT)
     set_read_out(encoder, fit)
     trained = CrossFitted(encoder, fit).eval()
     with torch.inference_mode():
         shape = tuple(targets.shape[1:])
         torch.testing.assert_close(encoder(scans.windows), fit.windows_to_tokens(scans.windows, shape))
         rows = torch.tensor([23, 0, 9, 14, 1])  # of several folds, in no order
-        found = trained(scans.windows[rows], fit.fold[rows])
+        found = trained(scans.windows[rows], rows)
         torch.testing.assert_close(found, fit.tokens(fit.unseen[rows], shape), atol=1e-4, rtol=1e-4)
         assert (found - encoder(scans.windows[rows])).abs().max() > 1e-2
     with pytest.raises(MindvizError, match="it is 0, found one"):
-        CrossFitted(FMRIEncoder(ENCODER), fit)
+        in_training(FMRIEncoder(ENCODER), fit)
+    with pytest.raises(MindvizError, match="it is 4, found none"):
+        in_training(encoder, None)
 
 
 def test_no_stage_retrains_the_codes(scans: TrainingScans, latents: LatentCorpus) -> None:
     torch.manual_seed(0)
     fit = fit_ridge(scans.windows, caption_targets(scans, latents.tokens, latents.caption_index), rank=4)
     targets = Targets(torch.randn(36, 6), torch.randn(4, 6), latents.tokens, latents.caption_index)
-    task = ContrastTask(READ_OUT, scans, targets, ContrastConfig(), None, fit)
+    task = ContrastTask(in_training(begin_encoder(READ_OUT, fit=fit), fit), scans, targets, ContrastConfig())
     encoder = task.module.encoder
-    task.loss(task.module, torch.arange(8), _generator())[0].backward()
+    loss_of(task, torch.arange(8), _generator())[0].backward()
     assert encoder.readout.codes.grad is None and encoder.readout.out.weight.grad is None
     assert encoder.readout.keys.weight.grad.abs().max() > 0
 
-    twin = FMRIEncoder(READ_OUT)  # as training.demo.pipeline copies it: every parameter asks for gradients again
+    twin = ReadOutEncoder(READ_OUT)  # as training.demo.pipeline copies it: every parameter asks for gradients again
     twin.load_state_dict(encoder.state_dict())
-    cotrain = CotrainTask({"1": twin}, VideoUNet(tiny.UNET), {"1": scans}, latents, SCHEDULER, {"1": fit}, dropout=1.0)
-    cotrain.loss(cotrain.module, torch.arange(4), _generator())[0].backward()
+    cotrain = CotrainTask(
+        {"1": in_training(twin, fit)}, VideoUNet(tiny.UNET), {"1": scans}, latents, SCHEDULER, dropout=1.0
+    )
+    loss_of(cotrain, torch.arange(4), _generator())[0].backward()
     assert twin.readout.codes.grad is None and twin.readout.out.weight.grad is None
     assert twin.readout.correction.fc3.weight.grad.abs().max() > 0  # the negative alone was seen
 
@@ -357,7 +364,7 @@ def test_the_correction_brings_codes_nearer_to_the_captions(scans: TrainingScans
     optimizer = torch.optim.Adam(task.module.parameters(), 1e-2)
     losses = []
     for _ in range(150):
-        loss, _ = task.loss(task.module, torch.arange(24), _generator())
+        loss, _ = loss_of(task, torch.arange(24), _generator())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -372,7 +379,7 @@ def test_the_correction_brings_codes_nearer_to_the_captions(scans: TrainingScans
 @pytest.mark.parametrize(("image_weight", "trained"), [(0.0, "text"), (1.0, "image")])
 def test_the_contrast_can_leave_images_or_texts_out(image_weight: float, trained: str) -> None:
     fmri, image, text = (functional.normalize(torch.randn(5, 4), dim=1) for _ in range(3))
-    loss = weighted_contrast(fmri, image, text, torch.tensor(10.0), image_weight)
+    loss = contrastive_loss(fmri, image, text, torch.tensor(10.0), image_weight)
     torch.testing.assert_close(loss, info_nce(fmri, {"image": image, "text": text}[trained], 10.0))
-    both = weighted_contrast(fmri, image, text, torch.tensor(10.0), 0.5)
+    both = contrastive_loss(fmri, image, text, torch.tensor(10.0), 0.5)
     torch.testing.assert_close(both, 0.5 * (info_nce(fmri, image, 10.0) + info_nce(fmri, text, 10.0)))

@@ -15,8 +15,9 @@ from support import tiny
 from mindviz.data import Dataset
 from mindviz.diffusion import VAEConfig
 from mindviz.diffusion.clip import ClipConfig
-from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig
+from mindviz.encoder import MaskedConfig
 from mindviz.extensions.naming import NamerConfig
+from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 from mindviz.extensions.sketch import SketchConfig
 from mindviz.metrics.inference import bootstrap_interval
 from mindviz.storage import load_arrays, save_arrays
@@ -25,7 +26,7 @@ from mindviz.video import write_mp4
 from training.data.scans import load_scans
 from training.demo.correct import CorrectConfig
 from training.demo.publish import test_windows as windows_of_tests
-from training.demo.recipe import DEMO_FOUNDATION, FoundationRecipe, StagesRecipe
+from training.demo.recipe import DEMO_PRETRAINED, PretrainedRecipe, StagesRecipe
 from training.demo.world import WorldRecipe
 from training.engine.loop import LoopConfig
 from training.stages.contrast import ContrastConfig
@@ -34,7 +35,7 @@ from training.studies.ablation import VARIANTS, Bench, OneSubject, with_window
 from training.studies.ablation_table import MEASURES, TestClips, levels, markdown, measured, table_of
 
 LOOP = LoopConfig(steps=4, batch_size=6, lr=1e-3, warmup=2, save_every=2)
-ENCODER = EncoderConfig(
+ENCODER = ReadOutConfig(
     num_voxels=320,
     patch_size=32,
     embed_dim=8,
@@ -68,14 +69,14 @@ STAGES = StagesRecipe(
     cotrain_loops=(LOOP,),
     finish_loops=(LOOP,),
 )
-FOUNDATION = FoundationRecipe(
+FOUNDATION = PretrainedRecipe(
     codec=VAEConfig(block_out_channels=(48,), latent_channels=4, norm_num_groups=1, patch_size=4, scaling_factor=1.0),
     codec_loop=LOOP,
     codec_polish=LOOP,
     clip=ClipConfig(8, 64, 16, 8, 1, 4, 6, 8, 1, 2),
     clip_loop=LOOP,
     unet=tiny.UNET,
-    scheduler=DEMO_FOUNDATION.scheduler,
+    scheduler=DEMO_PRETRAINED.scheduler,
     image_loop=LOOP,
     image_polish=LOOP,
 )
@@ -191,7 +192,7 @@ def test_the_full_variant_is_the_demos_and_the_corrected_one_attends_uniformly(o
     tests = windows_of_tests(demo.dataset, demo.scans["1"])
     said = {n: torch.from_numpy(load_arrays(out / n / "tokens.safetensors")["tokens"]) for n in ("full", "corrected")}
     encoder, fit = demo.contrasted["1"], demo.ridge["1"]
-    codes = FMRIEncoder(ENCODER).readout.correction.eval()
+    codes = ReadOutEncoder(ENCODER).readout.correction.eval()
     codes.load_state_dict(demo.corrections["1"])
     with torch.inference_mode():
         torch.testing.assert_close(said["full"], encoder(tests))
