@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
@@ -37,9 +38,9 @@ from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
 from mindviz.encoder.masked import random_order
 from mindviz.extensions.readout import make_encoder, rank_of
 from mindviz.extensions.sketched_unet import SKETCH_INPUT, make_unet
-from mindviz.storage import load_state, load_tensors, require_folder, save_module
+from mindviz.storage import load_arrays, load_state, load_tensors, require_folder, save_arrays, save_module
 from mindviz.types import MindvizError
-from training.data.checks import check_before_training
+from training.data.checks import check_before_training, check_checkpoint_voxels
 from training.data.latents import LatentCorpus
 from training.data.pretrained import Parts, film_latents, film_targets, open_embedder, open_parts
 from training.data.scans import TrainingScans, load_scans
@@ -59,6 +60,8 @@ from training.stages.mask import MaskTask
 RECIPES = {"paper": PAPER, "demo": OWN_DATA}
 SEED = 0
 MODEL = "model"
+VOXELS = "voxels.safetensors"
+"""Beside a model: the vertices of the voxels that it was made for."""
 LOOP_OPTIONS: dict[str, type] = {
     "steps": int, "batch_size": int, "lr": float, "accumulate": int, "mixed_precision": str, "save_every": int,
 }  # fmt: skip
@@ -143,19 +146,34 @@ def encoder_start(folder: Path) -> dict[str, Tensor]:
 
 
 # ---------------------------------------------------------------------- the stages
-def _trained(order: Order, plan: Epochs | LoopConfig, task: Task, config: Any) -> nn.Module:
-    """Train, and leave the model in ``OUT/model`` where it has a configuration."""
+def check_voxels(order: Order, dataset: Dataset) -> None:
+    """Refuse to go on from an encoder or masked model that was made for other voxels, where it says which.
+
+    A masked model of many people says none: it knows no vertices.
+    """
+    home = None if order.init is None else order.init / MODEL
+    if home is not None and (home / VOXELS).is_file():
+        check_checkpoint_voxels(dataset, order.need("subject"), load_arrays(home / VOXELS)["vertices"], home)
+
+
+def _trained(
+    order: Order, plan: Epochs | LoopConfig, task: Task, config: Any, scans: TrainingScans | None = None
+) -> nn.Module:
+    """Train, and leave the model in ``OUT/model`` where it has a configuration, with the voxels of its `scans`."""
     loop = plan.loop(len(task)) if isinstance(plan, Epochs) else plan
     module = train(Recomputable(task), replace(loop, **dict(order.loop)), order.out)
     kept = module.encoder if isinstance(module, EncoderWithHead) else module
     if config is not None and PartialState().is_main_process:
         save_module(order.out / MODEL, kept, config)
+        if scans is not None:
+            save_arrays(order.out / MODEL / VOXELS, {"vertices": scans.data.vertices.astype(np.int32)})
     return kept
 
 
 def run_mask(order: Order) -> None:
     """Stage 1: on a folder of arrays, or on the training scans of a dataset's subject (paper section 3.2)."""
     task: MaskTask | UnlabelledMaskTask
+    scans = None
     if (order.data / "dataset.json").is_file():
         scans = _dataset(order)[1]
         config = order.recipe.masked_for(scans.windows.shape[2], order.mask_ratio)
@@ -166,11 +184,12 @@ def run_mask(order: Order) -> None:
         task, plan = UnlabelledMaskTask(config, arrays), order.recipe.mask
     if order.init is not None:
         begin_masked(task.module, order.init)
-    _trained(order, plan, task, config)
+    _trained(order, plan, task, config, scans)
 
 
 def _dataset(order: Order) -> tuple[Dataset, TrainingScans, tuple[str, ...]]:
     dataset, subject = Dataset.open(order.data), order.need("subject")
+    check_voxels(order, dataset)
     check_before_training(Dataset(dataset.folder, dataset.info), (subject,))  # a reader of its own: films are let go
     return dataset, load_scans(dataset, subject), dataset.runs(subject, "train")
 
@@ -197,7 +216,7 @@ def run_contrast(order: Order) -> None:
     start = None if order.init is None else encoder_start(order.init)
     encoder = in_training(begin_encoder(config, start, fit), fit)
     task = ContrastTask(encoder, scans, targets, order.recipe.contrast_config)
-    _trained(order, order.recipe.contrast, task, config)
+    _trained(order, order.recipe.contrast, task, config, scans)
 
 
 def run_inflate(order: Order) -> None:

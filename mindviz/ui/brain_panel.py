@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mindviz.session.own_files import NOTHING, OwnFiles
 from mindviz.session.workspace import CONTROL_NAMES, Workspace
 from mindviz.types import Decoded, MindvizError
 from mindviz.ui import cortex_view, places, views
+from mindviz.ui.brain_parts import BrainPanel
 from mindviz.viewer import payloads
 
 _log = logging.getLogger(__name__)
@@ -52,32 +52,6 @@ _LATEST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
 _EACH: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple"}
 _UNKNOWN = "The map failed for a reason that mindviz does not know; the terminal it runs in shows the details."
 _GIVEN_UP = "Given up before it was computed. Choose it again, or another map."
-
-
-@dataclass(frozen=True)
-class BrainPanel:
-    """The viewer, the choices above it, the sentence on what the map does not say, and the ways to save the map and to
-    open another."""
-
-    view: gr.HTML
-    method: gr.Dropdown
-    control: gr.Dropdown
-    layer: gr.Dropdown
-    head: gr.Dropdown
-    position: gr.Dropdown
-    other: gr.Dropdown
-    caution: gr.HTML
-    save: gr.Button
-    zipped: gr.DownloadButton
-    upload: gr.UploadButton
-    asked: gr.HTML  # stands for what the page itself says when it asks (`drawing.Request`): shown nowhere
-    own: gr.State  # `OwnFiles` of this session
-    drawings: Drawings
-
-    @property
-    def choices(self) -> list[Any]:
-        """What says which map is meant."""
-        return [self.method, self.layer, self.head, self.control, self.position, self.own]
 
 
 def build(workspace: Workspace) -> BrainPanel:
@@ -141,7 +115,7 @@ def _has_positions(workspace: Workspace, subject: str, method: str) -> bool:
     return len(_positions(workspace, method)) > 1 and workspace.decoder.data(subject) is not None
 
 
-def tie(
+def connect(
     panel: BrainPanel, workspace: Workspace, decoded: gr.State, where: Sequence[Any], events: Sequence[Any]
 ) -> None:
     """Draw anew after `events`, which change what was decoded, and when another map is chosen.
@@ -177,15 +151,15 @@ def tie(
     changed = [panel.layer, panel.head, panel.position, panel.control, panel.other]
     anew = [
         panel.method.input(settled, kinds, apart, **_LATEST),
-        _tie_opening(panel, workspace, subject).success(settled, kinds, apart, **_LATEST),
-        _tie_next(panel, workspace, subject).then(settled, kinds, apart, **_LATEST),
+        _connect_opening(panel, workspace, subject).success(settled, kinds, apart, **_LATEST),
+        _connect_next(panel, workspace, subject).then(settled, kinds, apart, **_LATEST),
     ]
     drawing = _drawing(panel, workspace, decoded)
     drawn = [choice.input(**drawing) for choice in changed] + [event.then(**drawing) for event in [*events, *anew]]
     for event in drawn:
         event.failure(None, None, None, js=cortex_view.UNDRAWN)
-    places.tie(panel, workspace, where, drawn)
-    _tie_saving(panel, workspace, decoded, events)
+    places.connect(panel, workspace, where, drawn)
+    _connect_saving(panel, workspace, decoded, events)
 
 
 def _drawing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict[str, Any]:
@@ -223,7 +197,7 @@ def _missing(workspace: Workspace, why: str) -> str:
     return payloads.missing_payload(workspace.dataset.mesh, "No map", why, workspace.simulated)
 
 
-def _tie_next(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
+def _connect_next(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
     """Choose the next map of the list, or the one before, as the page asks (a key of the viewer)."""
 
     def following(event: gr.EventData, subject: str, method: str, own: OwnFiles) -> str:
@@ -233,7 +207,7 @@ def _tie_next(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
     return panel.view.input(following, [subject, panel.method, panel.own], panel.method, **_LATEST)
 
 
-def _tie_opening(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
+def _connect_opening(panel: BrainPanel, workspace: Workspace, subject: Any) -> Any:
     """Read what is opened; a map is compared with, by a parcellation is lesioned."""
 
     def open_files(paths: Sequence[str] | None, own: OwnFiles, subject: str, method: str) -> tuple[Any, ...]:
@@ -269,7 +243,7 @@ def _refusal(error: MindvizError) -> gr.Error:
     return gr.Error(escape(str(error), quote=False), print_exception=False)
 
 
-def _tie_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: Sequence[Any]) -> None:
+def _connect_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: Sequence[Any]) -> None:
     """Hand the map that is shown out as a zip; the button rests until there is a map, and while one is saved."""
 
     def zipped(

@@ -168,8 +168,8 @@ def build(workspace: Workspace) -> None:
             brain = brain_panel.build(workspace)
     lesion, view = lesion_panel.build(workspace)
     begun, *events = _tie(tab, controls, strip, [decoded, players, scores])
-    lesion_panel.tie(lesion, view, decoded, brain.own, brain.method, [begun, *events])
-    brain_panel.tie(brain, workspace, decoded, [controls.subject, controls.run, strip], events)
+    lesion_panel.connect(lesion, view, decoded, brain.own, brain.method, [begun, *events])
+    brain_panel.connect(brain, workspace, decoded, [controls.subject, controls.run, strip], events)
 
 
 def _controls(workspace: Workspace, subject: str, run: str) -> Controls:

@@ -280,7 +280,7 @@ def build(workspace: Workspace) -> tuple[LesionPanel, gr.HTML]:
     return panel, components.lesion(CLOSED, panel.groupings(NOTHING), shown)
 
 
-def tie(
+def connect(
     panel: LesionPanel, view: gr.HTML, decoded: gr.State, own: gr.State, method: gr.Dropdown, events: Sequence[Any]
 ) -> None:
     """Answer what the person chooses, and `events`, which change what was decoded.

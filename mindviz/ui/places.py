@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -16,16 +16,14 @@ from mindviz.session.own_files import NOTHING, OwnFiles
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError
 from mindviz.ui import cortex_view
-
-if TYPE_CHECKING:
-    from mindviz.ui.brain_panel import BrainPanel
+from mindviz.ui.brain_parts import BrainPanel
 
 _log = logging.getLogger(__name__)
 _UNKNOWN = "Reading the run failed for a reason that mindviz does not know; the terminal it runs in shows the details."
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 
 
-def tie(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
+def connect(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
     """Tell of the place that is clicked, and anew of the same place after another map or scan was `drawn`.
 
     Which place that is, the page says with every request: kept here, it would be that of whichever of several clicks is

@@ -18,7 +18,7 @@ from mindviz.decoder import Decoder
 from mindviz.diffusion import VideoUNet, build_unet2d, build_vae
 from mindviz.diffusion.pretrained import StableDiffusion
 from mindviz.encoder import EncoderConfig, MaskedConfig
-from mindviz.storage import load_tensors
+from mindviz.storage import load_arrays, load_tensors, save_arrays
 from mindviz.types import MindvizError
 from training import stage
 from training.data.pretrained import CheckpointParts, film_latents, open_parts
@@ -290,6 +290,23 @@ def stages(dataset: Path, sd: Path, clip: Path, out: Path) -> dict[str, list[obj
         "inflate": [*common, "--sd", sd, "--gradient-checkpointing"],
         "cotrain": [*common, "--sd", sd, "--init", out / "contrast", "--video", out / "inflate"],
     }
+
+
+@pytest.mark.parametrize("name", ["mask", "contrast", "cotrain"])
+def test_an_encoder_made_for_other_voxels_of_equal_number_is_refused(
+    name: str, trained: Path, dataset: Path, sd: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = "mask" if name == "mask" else {"contrast": "mask", "cotrain": "contrast"}[name]
+    home = tmp_path / "begun"
+    shutil.copytree(trained / begun, home)
+    kept = load_arrays(home / "model" / "voxels.safetensors")["vertices"]
+    save_arrays(home / "model" / "voxels.safetensors", {"vertices": kept[::-1].copy()})
+    options = [*stages(dataset, sd, clip, trained)[name], "--init", home]
+    assert run(name, "--out", tmp_path / "out", *options) == 2
+    assert (
+        f"expected the voxels of the checkpoint {home / 'model'}, found {len(kept)} others" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_the_last_stage_leaves_a_checkpoint_that_decodes(trained: Path, dataset: Path) -> None:
