@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 * 2**20
 _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
-# nibabel and Connectome Workbench declare this document type in every file; expat does not fetch it. No other is allowed.
+# Declared by nibabel and Connectome Workbench in every file; not fetched by expat. No other document type is allowed.
 _GIFTI_DTD = "http://www.nitrc.org/frs/download.php/"
 _STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
 # raised by nibabel where attributes and data contradict each other; some of its checks are assertions

@@ -28,7 +28,9 @@ SHAPE = (19, 23, 19)
 AFFINE = np.array(
     [[-10.0, 0, 0, 90], [0, 10, 0, -126], [0, 0, 10, -72], [0, 0, 0, 1]]
 )  # as FSL's, x from right to left
-OPTIONS = PrepareOptions("images", frame_size=16, lossless=True, alpha=1e4, fraction=1.0)  # two segments tell little
+OPTIONS = PrepareOptions(
+    "images", frame_size=16, lossless=True, alpha=1e4, fraction=1.0
+)  # two segments give little power
 
 
 # ---------------------------------------------------------------------- where the cortex runs
