@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkMeans:
-    """The mean of a map in each network; `counts` are the vertices with a value, `means` are NaN where there are none."""
+    """The mean of a map in each network; `counts` of vertices with a value; `means` NaN where there are none."""
 
     names: tuple[str, ...]
     means: np.ndarray

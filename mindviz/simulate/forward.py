@@ -34,7 +34,7 @@ def haemodynamic_response(seconds: np.ndarray) -> np.ndarray:
 
 
 def acquisition_times(volumes: int) -> np.ndarray:
-    """Film time in seconds around which each volume of a run of 245 or 246 is acquired; the first kept one is at 1 s."""
+    """Film time (s) around which each volume of a run of 245 or 246 is acquired; the first kept one is at 1 s."""
     return (np.arange(volumes) - BEFORE[volumes] + 0.5) * TR
 
 
