@@ -310,7 +310,7 @@ def test_guidance_is_swept_and_compared_with_the_checkpoints_default(world, tmp_
     assert guidance.sweep(options, world / "judge") == content
 
 
-def test_a_sweep_for_an_unknown_subject_or_value_is_refused(world, tmp_path, capsys):
+def test_a_sweep_for_an_unknown_subject_is_refused(world, tmp_path, capsys):
     parts = {name: world / name for name in ("checkpoint", "data", "judge")} | {"out": tmp_path / "out"}
     options = [f"--{name}={path}" for name, path in parts.items()]
     assert guidance.main([*options, "--subject=7"]) == 2
