@@ -224,9 +224,7 @@ def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str
     if not path.name.endswith(".nii.gz"):
         raise MindvizError(f"{path}: expected a name that ends in .nii.gz")
     empty = np.broadcast_to(np.float32(np.nan), (*volume.shape, *values.shape[:-1]))
-    found = nib.Nifti1Image(
-        empty, volume.affine
-    )  # for its header only: many fine images may not fit in memory together
+    found = nib.Nifti1Image(empty, volume.affine)  # for its header: N images may be too large to hold at once
     found.set_sform(volume.affine, MNI_CODE)
     found.set_qform(volume.affine, MNI_CODE, strip_shears=True)
     found.header.set_xyzt_units("mm")
@@ -236,9 +234,7 @@ def write_nifti(values: np.ndarray, volume: Volume, path: Path | str, label: str
     with (
         atomic_file(path) as aside,
         aside.open("wb") as plain,
-        gzip.GzipFile(
-            "", "wb", fileobj=plain, mtime=0
-        ) as packed,  # no name or time, so that the bytes are reproducible
+        gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed,  # no name or time: reproducible bytes
     ):
         found.header.write_to(packed)
         for one in np.atleast_2d(values):
