@@ -1,4 +1,4 @@
-"""Meshes, parcellations, projection and files: from one value per voxel to a map of the cortex."""
+"""Meshes, parcellations, projection and file formats: from one value per voxel to a map on the cortex."""
 
 from mindviz.brain.files.gifti import write_gifti, write_gifti_maps
 from mindviz.brain.files.own_maps import load_map, load_parcellation

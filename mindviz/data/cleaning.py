@@ -1,7 +1,7 @@
 """From raw volumes to z-scores: trimming, polynomial detrending, normalisation by run, averaging of repeats.
 
-The order is that of Wen et al. 2018 (Cerebral Cortex 28:4136), as MinD-Video read it. Arrays here are [V, time], the
-order in which CIFTI files hold them, because every step works along time.
+The order follows Wen et al. 2018 (Cerebral Cortex 28:4136) as adopted by MinD-Video. Arrays here are [V, time], as in
+CIFTI files, because every step works along time.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def kept_volumes(num_volumes: int) -> slice:
 
 
 def polynomials(num_volumes: int, order: int = POLYNOMIAL_ORDER) -> np.ndarray:
-    """Orthonormal polynomials up to `order` (the constant included), float32 [num_volumes, order + 1]."""
+    """Orthonormal polynomials up to `order`, including the constant, float32 [num_volumes, order + 1]."""
     time = np.linspace(-1.0, 1.0, num_volumes)
     basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(time, order))
     return basis.astype(np.float32)
 
 
 def detrend(bold: np.ndarray, order: int = POLYNOMIAL_ORDER) -> np.ndarray:
-    """Remove the least-squares polynomial of each row: [V, time] -> float32 [V, time]; linear in `bold`."""
-    # The mean goes first: raw values lie around 10,000, where float32 has little left for a response of 1 %.
+    """Subtract the least-squares polynomial fit of each row: [V, time] -> float32 [V, time]; linear in `bold`."""
+    # The mean goes first: at raw values around 10,000, float32 leaves little precision for a response of 1 %.
     centred = (bold - bold.mean(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
     basis = polynomials(bold.shape[1], order)
     centred -= (centred @ basis) @ basis.T
@@ -37,7 +37,7 @@ def detrend(bold: np.ndarray, order: int = POLYNOMIAL_ORDER) -> np.ndarray:
 
 
 def zscore(bold: np.ndarray) -> np.ndarray:
-    """Zero mean and unit standard deviation of each row, float32 [V, time]; constant rows become zero."""
+    """Scale each row to zero mean and unit standard deviation, float32 [V, time]; constant rows become zero."""
     centred = bold - bold.mean(axis=1, keepdims=True)
     scale = centred.std(axis=1, keepdims=True)
     return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)

@@ -2,11 +2,11 @@
 
 ::
 
-    DATASET/dataset.json                    what is there; see `DatasetInfo`
+    DATASET/dataset.json                    the contents; see `DatasetInfo`
     DATASET/stimuli/test1.mp4, test1.json   the film at 3 frames a second; captions (one per frame) and shots
     DATASET/subject1/test1.safetensors      bold fp16 [time, V] (mean of the repeats), vertices int32 [V]
-    DATASET/subject1/repeats/test1_03.safetensors   single repeats, where kept
-    DATASET/subject1/volume.safetensors     only where the scans came as images: voxels int32 [V, 3], shape [3], affine
+    DATASET/subject1/repeats/test1_03.safetensors   single repeats, if kept
+    DATASET/subject1/volume.safetensors     only if the scans came as images: voxels int32 [V, 3], shape [3], affine
     DATASET/subject1/truth.safetensors, truth.json  simulated subjects only; see `Truth`
 """
 
@@ -29,7 +29,7 @@ from mindviz.video import read_video
 
 
 class Dataset:
-    """A prepared dataset. `Dataset.open(folder)` checks what is there; scans and films are read when asked for."""
+    """A prepared dataset. `Dataset.open(folder)` checks that it is complete; scans and films are read on demand."""
 
     def __init__(self, folder: Path, info: DatasetInfo) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: Path | str) -> Dataset:
-        """Open a dataset folder; every file that ``dataset.json`` promises must be there.
+        """Open a dataset folder; every file listed in ``dataset.json`` must exist.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Dataset:
             require_file(folder / "stimuli" / f"{film}.mp4", f"the film of {film}")
         return dataset
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ contents
     @property
     def name(self) -> str:
         return self.info.name
@@ -84,7 +84,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of ``dataset.json`` and of all scans: what a checkpoint says it was trained on."""
+        """SHA-256 of ``dataset.json`` and all scans; checkpoints record it to identify their training data."""
         scans = [self._run_file(s, r) for s in self.subjects for split in SPLITS for r in self.runs(s, split)]
         return fingerprint(self.folder / "dataset.json", *scans)
 
@@ -97,18 +97,18 @@ class Dataset:
         return self.info.subjects[subject][split]
 
     def repeats(self, subject: str, run: str) -> tuple[int, ...]:
-        """Numbers of the single repeats kept of a run; usually none."""
+        """Numbers of the single repeats kept for a run; usually none."""
         self._split_of(subject, run)
         files = (self.folder / f"subject{subject}" / "repeats").glob(f"{run}_*.safetensors")
         return tuple(sorted(int(p.stem.rpartition("_")[2]) for p in files))
 
     # ------------------------------------------------------------------ scans
     def run(self, subject: str, name: str, repeat: int | None = None) -> ScanRun:
-        """One cleaned run: the mean of its repeats, or a single repeat where these were kept."""
+        """One cleaned run: the mean of its repeats, or a single repeat if these were kept."""
         return self._run(subject, name, repeat)
 
     def window(self, subject: str, run: str, index: int) -> Window:
-        """The scans of clip `index` of a run."""
+        """The scans for clip `index` of a run."""
         scans = self.run(subject, run)
         bold = scans.bold
         if not 0 <= index < len(bold):
@@ -124,7 +124,7 @@ class Dataset:
         return self.info.window.cut(self.run(subject, run, repeat).bold)
 
     def test_run(self, subject: str, run: str | None = None) -> str:
-        """The test run of that name, or the subject's first; `MindvizError` for one that a decoder was trained on."""
+        """The test run of that name, or the subject's first; `MindvizError` for any other, such as a training run."""
         runs = self.runs(subject, "test")
         if run is None and runs:
             return runs[0]
@@ -136,7 +136,7 @@ class Dataset:
         return run
 
     def volume(self, subject: str) -> Volume | None:
-        """Where a subject's voxels lie in the images that the scans came as; None where they came as vertices."""
+        """The positions of a subject's voxels, for scans that came as images; None if they came as vertices."""
         runs = (*self.runs(subject, "test"), *self.runs(subject, "train"))
         path = self.folder / f"subject{subject}" / "volume.safetensors"
         if not path.is_file() or not runs:
@@ -144,7 +144,7 @@ class Dataset:
         return read_volume(path, load_arrays(path), len(self.run(subject, runs[0]).vertices))
 
     def segment(self, subject: str, run: str, index: int) -> Segment:
-        """A window, the clip seen and its captions."""
+        """A window, the clip that was seen and its captions."""
         return Segment(self.window(subject, run, index), self.clip(run, index), self.captions(run, index))
 
     # ------------------------------------------------------------------ films
@@ -161,14 +161,14 @@ class Dataset:
         return VideoClip(film.frames[index * count : (index + 1) * count], film.fps)
 
     def captions(self, run: str, index: int) -> tuple[str, ...]:
-        """One caption for each frame of a clip; empty where the dataset has none."""
+        """One caption per frame of a clip; empty if the dataset has none."""
         captions = self._notes(run).get("captions", ())
         return tuple(captions[index * self.clip_frames : (index + 1) * self.clip_frames])
 
     def shots(self, run: str) -> tuple[Mapping[str, Any], ...]:
-        """What each shot of a film shows (`start`, `stop` in frames, object, category, …); empty where not known.
+        """The contents of each shot of a film (`start`, `stop` in frames, object, category, …); empty if unknown.
 
-        `held_out` is true of a shot whose combination (in the demo: of object and setting) no training film shows.
+        `held_out` is true for a shot whose combination (in the demo: of object and setting) no training film shows.
         """
         return tuple(self._notes(run).get("shots", ()))
 
@@ -221,12 +221,12 @@ class Dataset:
 
 
 def check_run(path: Path, arrays: Mapping[str, np.ndarray], cortex: int) -> tuple[np.ndarray, np.ndarray]:
-    """`bold` as float32 [time, V] and `vertices` as int64 [V] of a run's file, checked.
+    """`bold` as float32 [time, V] and `vertices` as int64 [V] from a run's file, checked.
 
     Raises
     ------
     MindvizError
-        Missing arrays, shapes that do not fit, vertices off the mesh or twice, NaN, or columns that never change.
+        For missing arrays, shapes that do not match, vertices off the mesh or repeated, NaN, or constant columns.
     """
     missing = {"bold", "vertices"} - set(arrays)
     if missing:
@@ -236,7 +236,7 @@ def check_run(path: Path, arrays: Mapping[str, np.ndarray], cortex: int) -> tupl
         raise MindvizError(f"{path}: expected bold [time, V] and vertices [V], found {bold.shape} and {vertices.shape}")
     if vertices.min() < 0 or vertices.max() >= cortex or len(np.unique(vertices)) != len(vertices):
         raise MindvizError(
-            f"{path}: expected different vertices from 0 to {cortex - 1}, found {len(np.unique(vertices))} different "
+            f"{path}: expected distinct vertices from 0 to {cortex - 1}, found {len(np.unique(vertices))} distinct "
             f"ones of {len(vertices)} from {vertices.min()} to {vertices.max()}"
         )
     bad = ~np.isfinite(bold).all(axis=0)

@@ -1,4 +1,4 @@
-"""What ``dataset.json`` says of a prepared dataset, and the planted truth of a simulated subject."""
+"""The contents of ``dataset.json``, and the planted truth of a simulated subject."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Truth:
-    """What really drives each cortical vertex of a simulated subject.
+    """What actually drives each cortical vertex of a simulated subject.
 
-    `driver` uint8 [cortex] indexes `names` (0 is nothing); `noise_ceiling` float32 [cortex] is the expected
-    correlation of the repeat-averaged test run with the noiseless response.
+    `driver` uint8 [cortex] indexes `names` (0: nothing); `noise_ceiling` float32 [cortex] is the expected correlation
+    of the repeat-averaged test run with the noiseless response.
     """
 
     driver: np.ndarray
@@ -34,7 +34,7 @@ class Truth:
 
     @property
     def answers(self) -> np.ndarray:
-        """Which vertices answer to what is seen, bool [cortex]; not those that nothing drives, nor decoys."""
+        """Which vertices respond to what is seen, bool [cortex]: neither undriven vertices nor decoys."""
         seen = np.array([name != "nothing" and "decoy" not in name for name in self.names])
         return seen[self.driver]
 
@@ -54,14 +54,14 @@ class DatasetInfo:
 
     @classmethod
     def read(cls, path: Path) -> DatasetInfo:
-        """Read and check; `MindvizError` names the key at fault."""
+        """Read and check the file; `MindvizError` names the offending key."""
         content = read_json(path)
         if content.get("format") != FORMAT:
             raise MindvizError(f"{path}: expected format {FORMAT}, found {content.get('format')!r}")
         kinds: dict[str, Any] = {"name": str, "simulated": bool, "mesh": str, "tr": (int, float), "fps": (int, float)}
         for key, kind in {**kinds, "window": dict, "subjects": dict, "stimuli": dict}.items():
             if not isinstance(content.get(key), kind):
-                raise MindvizError(f"{path}: expected {key!r} of another type, found {content.get(key)!r}")
+                raise MindvizError(f"{path}: expected a different type for {key!r}, found {content.get(key)!r}")
         if content["mesh"] not in meshes.MESHES:
             raise MindvizError(f"{path}: expected a mesh of {', '.join(meshes.MESHES)}, found {content['mesh']!r}")
         window = content["window"]

@@ -1,7 +1,7 @@
-"""From a raw download to a prepared dataset: each run cleaned, vertices chosen, films written, everything at once.
+"""From a raw download to a prepared dataset: clean each run, select vertices, write the films, publish all at once.
 
-Runs are read one file at a time; of each run only the mean of its cleaned repeats is kept (28 MB), until the vertices
-are chosen from the reliability of all training segments.
+Runs are read one file at a time; only the mean of each run's cleaned repeats is kept (28 MB) until the vertices are
+selected by reliability over all training segments.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mindviz.types import MindvizError
 from mindviz.video import write_mp4
 
 FileProgress = Callable[[int, int, str], None]
-"""Called with (files done, files in all, what was done)."""
+"""Called with (files done, total files, the last file)."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class PrepareOptions:
 
     Attributes
     ----------
-    frame_size : side in pixels of the square the films are cut to.
-    lossless : keep every pixel of the re-encoded films.
+    frame_size : side in pixels of the square to which the films are cropped.
+    lossless : re-encode the films without loss.
     keep_repeats : also store the single repeats of test runs.
-    alpha, fraction : of the vertex selection (`selection.select_reliable`).
-    allow_constant : leave vertices that never change in some run out of the selection, instead of refusing the run.
+    alpha, fraction : for the vertex selection (`selection.select_reliable`).
+    allow_constant : exclude vertices that are constant in any run from the selection, instead of refusing the run.
     """
 
     name: str = "Wen 2018"
@@ -61,10 +61,10 @@ class PrepareOptions:
 
 
 class Preparation:
-    """A dataset in the making: runs come one by one, then each subject is finished, then the whole is published.
+    """A dataset in preparation: runs are added one by one, then each subject is finished, then all is published.
 
-    Everything lies in a hidden folder beside the target until `publish`; what is there already is not made again, so
-    that an interrupted preparation goes on where it stopped (`discard` starts afresh).
+    Everything stays in a hidden folder beside the target until `publish`. Existing parts are not made again, so an
+    interrupted preparation resumes where it stopped (`discard` starts afresh).
     """
 
     def __init__(self, target: Path, options: PrepareOptions) -> None:
@@ -75,7 +75,7 @@ class Preparation:
         self._subjects: dict[str, dict[str, list[str]]] = {}
 
     def discard(self) -> None:
-        """Forget everything prepared so far; the target itself stays."""
+        """Delete everything prepared so far; the target itself stays."""
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _kept(self, subject: str, run: str) -> Path:
@@ -92,10 +92,10 @@ class Preparation:
         done: Callable[[Path], None] | None = None,
         like: Path | None = None,
     ) -> None:
-        """Clean and average the repeats of a run; a training run also gives the reliability of every vertex.
+        """Clean and average the repeats of a run; the first two give the reliability of every vertex.
 
-        `done` is called with each file once it has been read. `like`: the subject's first file, by default the run's;
-        of images it says which voxels all of them are read at.
+        `done` is called with each file once it has been read. `like` is the subject's first file (default: the run's);
+        for images it determines the voxels at which all of them are read.
         """
         check_repeats(paths)
         total: np.ndarray | None = None
@@ -118,18 +118,16 @@ class Preparation:
         save_arrays(self._kept(subject, run), {"average": total.astype(np.float16), "constant": never, **arrays})
 
     def _selected(self, subject: str, run: str, reliability: np.ndarray) -> selection.Selection:
-        """Of the vertices that were read, of images fewer than there are: as many tests were made."""
+        """Select among the vertices that were read (for images, not all), so that only these count as tests."""
         voxels = load_arrays(self._kept(subject, run)).get("voxels")
         read = np.arange(reliability.shape[1]) if voxels is None else np.flatnonzero(voxels[:, 0] >= 0)
         found = selection.select_reliable(reliability[:, read], self.options.alpha, self.options.fraction)
         return found.among(read, reliability.shape[1])
 
     def finish_subject(self, subject: str, train: Sequence[str], test: Sequence[str]) -> selection.Selection:
-        """Choose the subject's vertices from its training runs, none constant in any run, and write all its runs."""
+        """Select the subject's vertices on its training runs, none constant in any run, and write all its runs."""
         if not train:
-            raise MindvizError(
-                f"subject {subject}: expected training runs (seg1, …) to choose vertices from, found none"
-            )
+            raise MindvizError(f"subject {subject}: expected training runs (seg1, …) to select vertices on, found none")
         reliability = np.stack([load_arrays(self._kept(subject, run))["fisher_z"] for run in train])
         constant = [load_arrays(self._kept(subject, run))["constant"] for run in (*train, *test)]
         reliability[:, np.any(constant, axis=0)] = 0
@@ -148,7 +146,7 @@ class Preparation:
         return chosen
 
     def adopt_subject(self, subject: str) -> None:
-        """Take a subject as it is from the published target, so that others can be made anew beside it."""
+        """Copy a subject unchanged from the published target, so that only others are prepared again."""
         splits = read_json(self.target / "dataset.json")["subjects"].get(subject)
         if splits is None:
             raise MindvizError(f"{self.target / 'dataset.json'}: expected subject {subject}, found no such subject")
@@ -160,7 +158,7 @@ class Preparation:
         save_arrays(path, {"bold": np.ascontiguousarray(cortex[vertices].T), "vertices": vertices.astype(np.int32)})
 
     def add_stimulus(self, name: str, video: Path) -> None:
-        """Read a film at 3 frames a second and write it, with its captions if ``NAME.json`` lies beside it."""
+        """Read a film at 3 frames a second and write it, with its captions if ``NAME.json`` is beside it."""
         target = self.folder / "stimuli" / f"{name}.mp4"
         if target.is_file():
             return
@@ -199,7 +197,7 @@ def _sha256(path: Path) -> str:
 
 
 def check_target(raw: Path, target: Path) -> Path:
-    """The resolved target: apart from the raw download, and absent, empty or a dataset that may be replaced."""
+    """The resolved target: outside the raw download, and absent, empty or a dataset that may be replaced."""
     raw, target = Path(raw).resolve(), replaceable(target)
     if target == raw or target in raw.parents or raw in target.parents:
         raise MindvizError(f"{target}: expected a target outside the raw download and not around it, found raw {raw}")
@@ -233,9 +231,9 @@ def prepare(
     Parameters
     ----------
     raw : folder with ``subject1/fmri/…`` and ``stimuli/…``
-    target : dataset folder to write; it appears when everything has succeeded, and replaces a dataset that is there.
-    subjects : names without the prefix (``"1"``); all that are there by default.
-    runs : ``"seg1"``, …, ``"test1"``, …; all that are there by default.
+    target : dataset folder to write; it appears once everything has succeeded, and replaces an existing dataset.
+    subjects : names without the prefix (``"1"``); by default, all in `raw`.
+    runs : ``"seg1"``, …, ``"test1"``, …; by default, all in `raw`.
     progress : called after every file.
 
     Returns
@@ -245,7 +243,7 @@ def prepare(
     Raises
     ------
     MindvizError
-        In one sentence, for whatever is missing or wrong. All headers are checked before the first run is read.
+        In one sentence, for anything missing or wrong. All headers are checked before the first run is read.
     """
     aside, raw, options = check_target(raw, target), Path(raw), options or PrepareOptions()
     subjects = tuple(subjects or find_subjects(raw))

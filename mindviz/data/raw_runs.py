@@ -1,7 +1,7 @@
 """Raw runs of either kind: CIFTI dense time series, or NIfTI images in MNI152 space.
 
-Both lie in the layout of Wen 2018: ``fmri/seg1/cifti/seg1_1_Atlas.dtseries.nii``, ``fmri/seg1/mni/seg1_1_mni.nii.gz``.
-Where there are both, the CIFTI files are read.
+Both follow the layout of Wen 2018: ``fmri/seg1/cifti/seg1_1_Atlas.dtseries.nii``, ``fmri/seg1/mni/seg1_1_mni.nii.gz``.
+If both exist, the CIFTI files are read.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _CIFTI = "_Atlas.dtseries.nii"
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a raw run is made of NIfTI images."""
+    """Whether a raw run consists of NIfTI images."""
     return not path.name.endswith(".dtseries.nii")
 
 
 def present(path: Path) -> Path:
-    """The raw run of a CIFTI file's place: itself, or the NIfTI file beside it where that alone is there.
+    """The raw run for the path of a CIFTI file: that file, or its NIfTI counterpart if only that exists.
 
-    Where neither is, the one of the kind that the run's other repeats have.
+    If neither exists, the path of the kind that the run's other repeats have.
     """
     stem = path.name.removesuffix(_CIFTI)
     beside = [path.parents[1] / "mni" / f"{stem}_mni{ending}" for ending in volumes.ENDINGS]
@@ -36,18 +36,18 @@ def present(path: Path) -> Path:
 
 
 def count_volumes(paths: Sequence[Path], tr: float) -> dict[Path, int]:
-    """How many volumes runs have, one every `tr` seconds, by the headers: repeats of one run, or runs of one subject.
+    """The number of volumes in the header of each file: repeats of one run, or runs of one subject, with this TR.
 
     Raises
     ------
     MindvizError
-        Naming the first file that does not read, is of another kind than the first, or has other voxels or another TR.
+        Naming the first file that cannot be read, or whose kind, voxels or TR differ.
     """
     counts: dict[Path, int] = {}
     first = volumes.open_images(paths[0]) if paths and is_volume(paths[0]) else None
     for path in paths:
         if is_volume(path) != (first is not None):
-            raise MindvizError(f"{path}: expected a run of the kind of {paths[0].name}, found another")
+            raise MindvizError(f"{path}: expected a run of the same kind as {paths[0].name}, found another kind")
         run = cifti.open_series(path) if first is None else volumes.open_images(path)
         if isinstance(run, volumes.Images) and first is not None:
             run.check_grid(first)
@@ -57,9 +57,9 @@ def count_volumes(paths: Sequence[Path], tr: float) -> dict[Path, int]:
 
 
 def _check_step(path: Path, step: float, tr: float) -> None:
-    """Refuse a run whose file says that its volumes come at another distance than `tr` seconds.
+    """Refuse a run whose header states a TR other than `tr` seconds.
 
-    0 and 1 are what programs write that were not told; without a unit, milliseconds may be meant. Both pass.
+    Programs write 0 or 1 for an unknown TR; without a unit, milliseconds may be meant. All of these pass.
     """
     if not any(abs(step - allowed) <= 1e-3 * max(allowed, 1) for allowed in (0, 1, tr, 1000 * tr)):
         raise MindvizError(f"{path}: expected a volume every {tr:g} s, found {step:g} s in its header")
@@ -68,7 +68,7 @@ def _check_step(path: Path, step: float, tr: float) -> None:
 def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Time courses by cortical index, float32 [59412, time], and which of them were read, bool [59412].
 
-    `like` as of `volumes.read_cortex`; of CIFTI files nothing is left to say.
+    `like` as in `volumes.read_cortex`; ignored for CIFTI files.
     """
     if is_volume(path):
         return volumes.read_cortex(path, like)
@@ -77,7 +77,7 @@ def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.nd
 
 
 def volume_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Of images: the voxel of each cortical index (-1 for none) and where voxels lie, as arrays; empty for CIFTI."""
+    """For images, the voxel of each cortical index (-1 for none), shape and affine, as arrays; empty for CIFTI."""
     if not is_volume(path):
         return {}
     images = volumes.open_images(path)
@@ -88,18 +88,20 @@ def volume_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def chosen_volume(runs: Sequence[Mapping[str, np.ndarray]], vertices: np.ndarray) -> dict[str, np.ndarray]:
-    """The `volume_arrays` of all runs of a subject, cut down to its vertices; empty where they came as CIFTI.
+    """The `volume_arrays` common to all runs of a subject, restricted to its vertices; empty for CIFTI.
 
     Raises
     ------
     MindvizError
-        For runs that do not share their voxels.
+        For runs with different voxels.
     """
     names = ("voxels", "shape", "affine")
     held = [{name: run[name] for name in names} if "voxels" in run else {} for run in runs]
     same = all(bool(one) == bool(held[0]) for one in held)
     if not same or any(not np.allclose(one[name], held[0][name], rtol=0, atol=0.01) for one in held for name in one):
-        raise MindvizError("the runs of a subject need the same voxels (shape and affine of the images), found others")
+        raise MindvizError(
+            "the runs of a subject need the same voxels (shape and affine of the images), found different ones"
+        )
     if not held or not held[0]:
         return {}
     return {**held[0], "voxels": held[0]["voxels"][vertices]}

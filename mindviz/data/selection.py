@@ -1,4 +1,4 @@
-"""Which vertices answer the film the same way twice (Wen et al. 2018; MinD-Video, section 4.1)."""
+"""Which vertices respond reliably to a repeated film (Wen et al. 2018; MinD-Video, section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindviz.types import MindvizError
 
 @dataclass(frozen=True)
 class Selection:
-    """What the reliability of repeats says about every cortical vertex.
+    """The reliability of every cortical vertex over repeats.
 
     Attributes
     ----------
@@ -29,20 +29,20 @@ class Selection:
     significant: np.ndarray
 
     def among(self, read: np.ndarray, cortex: int) -> Selection:
-        """The same of all `cortex` vertices, of which `read`, shape (n,), were tested; the others have a t of 0."""
+        """The selection over all `cortex` vertices, of which only `read`, shape (n,), were tested; others get t = 0."""
         t, significant = np.zeros(cortex, np.float32), np.zeros(cortex, bool)
         t[read], significant[read] = self.t, self.significant
         return Selection(read[self.vertices].astype(np.int32), t, significant)
 
 
 def fisher_z(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Fisher z of the correlation of two repeats, row by row: two z-scored [V, time] -> float32 [V]."""
+    """Fisher z of the correlation between two repeats, row by row: two z-scored [V, time] -> float32 [V]."""
     correlation = np.einsum("vt,vt->v", first, second) / first.shape[1]
     return np.arctanh(np.clip(correlation, -0.9999, 0.9999)).astype(np.float32)
 
 
 def check_segments(count: int, whose: str = "") -> None:
-    """Refuse fewer training segments than a test over them needs."""
+    """Refuse fewer training segments than the t-test needs."""
     if count < 2:
         raise MindvizError(
             f"{whose}selecting vertices needs at least 2 training segments with two repeats, found {count}"
@@ -59,12 +59,12 @@ def select_reliable(fisher: np.ndarray, alpha: float = 0.01, fraction: float = 0
     alpha : float
         Level of the one-sided test that the mean z is above 0, after Bonferroni over the vertices.
     fraction : float
-        Share of the significant vertices kept, those of the largest t.
+        Share of the significant vertices to keep, those with the largest t.
 
     Raises
     ------
     MindvizError
-        With fewer than 2 segments, or when no vertex is significant.
+        For fewer than 2 segments, or if no vertex is significant.
     """
     segments, cortex = fisher.shape
     check_segments(segments)
@@ -73,9 +73,9 @@ def select_reliable(fisher: np.ndarray, alpha: float = 0.01, fraction: float = 0
     significant = stats.t.sf(t, segments - 1) * cortex < alpha
     if not significant.any():
         needed = stats.t.isf(alpha / cortex, segments - 1)
-        alike = "; all of them correlate alike: is one file there twice?" if not spread.any() else ""
+        alike = "; the correlations of all segments are equal: is a file duplicated?" if not spread.any() else ""
         raise MindvizError(
-            f"no vertex repeats itself: expected some of {cortex} vertices with p < {alpha} (Bonferroni) over "
+            f"no vertex is reliable: expected some of {cortex} vertices with p < {alpha} (Bonferroni) over "
             f"{segments} training segments, a t above {needed:.4g} (less with more segments), found a largest t of "
             f"{t.max():.4g}{alike}"
         )

@@ -1,4 +1,4 @@
-"""The films of Wen et al. 2018 and their captions, as a raw folder holds them."""
+"""The films of Wen et al. 2018 and their captions, as found in a raw folder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def num_frames(volumes: int = 240) -> int:
 
 
 def read_film(video: Path, size: int) -> VideoClip:
-    """The 1440 frames of an 8-minute film; up to 2 s too much are cut, up to 2 s too little filled with the last frame.
+    """The 1440 frames of an 8-minute film; up to 2 s of excess is cut, up to 2 s missing filled with the last frame.
 
     Raises
     ------
     MindvizError
-        Missing, unreadable, or of another length.
+        If the film is missing, unreadable, or differs more in length.
     """
     clip = read_video(video, fps=FPS, size=size)
     wanted, slack = num_frames(), round(2 * FPS)
@@ -37,7 +37,7 @@ def read_film(video: Path, size: int) -> VideoClip:
 
 
 def check_captions(path: Path, frames: int) -> dict[str, object]:
-    """``{"captions": [one for each frame], "shots": [...]}`` of a film; shots are optional."""
+    """``{"captions": [one per frame], "shots": [...]}`` of a film; shots are optional."""
     content = read_json(path)
     captions = content.get("captions")
     if not isinstance(captions, list) or len(captions) != frames or not all(isinstance(c, str) for c in captions):
@@ -49,7 +49,7 @@ def check_captions(path: Path, frames: int) -> dict[str, object]:
 
 
 def _check_shots(path: Path, shots: object, frames: int) -> None:
-    """Refuse shots that are no list of ``{"start": …, "stop": …}``, in frames, one after the other.
+    """Refuse shots that are not a list of ``{"start": …, "stop": …}`` in frames, one after the other.
 
     ``"held_out": true`` marks a shot whose combination no training film shows.
     """

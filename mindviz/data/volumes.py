@@ -1,4 +1,4 @@
-"""Runs as NIfTI images in MNI152 space: headers checked, the voxels that the cortex runs through read, one by one."""
+"""Runs as NIfTI images in MNI152 space: check headers, and read the voxels that the cortex runs through."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _UNREADABLE = (
 class Images:
     """Where the images of a run lie in its file; `value = slope * stored + intercept`.
 
-    `step` is the seconds from one to the next, as the file says.
+    `step` is the time in seconds from one to the next, according to the file.
     """
 
     path: Path
@@ -54,14 +54,14 @@ class Images:
         return _geometry(self.shape, self.affine.tobytes())
 
     def shares_grid(self, other: Images) -> bool:
-        """Whether the voxels are another's, wherever rounding has left the affines."""
+        """Whether both have the same voxels, up to rounding of the affines."""
         corners = np.array(list(product(*((0, size - 1) for size in self.shape))))
         back = np.linalg.inv(other.affine) @ self.affine
         moved = corners @ back[:3, :3].T + back[:3, 3] - corners
         return self.shape == other.shape and bool(np.abs(moved).max() <= _ROUNDING)
 
     def check_grid(self, other: Images) -> None:
-        """Refuse, with `MindvizError`, images that do not share another's grid."""
+        """Raise `MindvizError` for images on another grid."""
         if not self.shares_grid(other):
             mine, theirs = (f"{one.shape} with {np.round(one.affine[:3], 4).tolist()}" for one in (self, other))
             raise MindvizError(
@@ -80,9 +80,9 @@ def open_images(path: Path) -> Images:
     Raises
     ------
     MindvizError
-        Missing, unreadable, not four-dimensional, of numbers that are not real, not declared to be in MNI152 space
-        (code 4 of the sform, or of the qform where there is no sform), not measured in mm, truncated where it is not
-        packed.
+        If the file is missing, unreadable, not four-dimensional, without real values, not declared to be in MNI152
+        space (code 4 of the sform, or of the qform if there is no sform), not measured in mm, or uncompressed and
+        truncated.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,7 +97,7 @@ def open_images(path: Path) -> Images:
         raise MindvizError(f"{path}: {error}") from error
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MindvizError(f"{path}: expected a NIfTI image, found what does not read ({reason})") from error
+        raise MindvizError(f"{path}: expected a NIfTI image, found one that cannot be read ({reason})") from error
     size = int(np.prod(found.shape)) * found.volumes * found.dtype.itemsize + found.offset
     if path.suffix != ".gz" and path.stat().st_size < size:
         raise MindvizError(f"{path}: expected {size} bytes, found {path.stat().st_size}: the file is truncated")
@@ -105,7 +105,7 @@ def open_images(path: Path) -> Images:
 
 
 def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
-    """What the header says; `MindvizError` without the file's name."""
+    """`Images` from the checked header; `MindvizError` without the file name."""
     header, stored = image.header, image.dataobj
     if len(image.shape) != 4 or 0 in image.shape:
         raise MindvizError(f"expected images over time, of four dimensions, found shape {image.shape}")
@@ -115,8 +115,8 @@ def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
     code = int(header["sform_code"]) or int(header["qform_code"])
     if code != MNI_CODE:
         raise MindvizError(
-            f"expected images in MNI152 space (sform_code 4), found code {code}; where they are in that space, let the "
-            "header say so (fslorient -setsformcode 4)"
+            f"expected images in MNI152 space (sform_code 4), found code {code}; if they are in that space, set the "
+            "code in the header (fslorient -setsformcode 4)"
         )
     x, y, z, volumes = (int(n) for n in image.shape)
     affine, scale = np.asarray(image.affine, dtype=np.float64), (float(stored.slope), float(stored.inter))
@@ -130,8 +130,8 @@ def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
 def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Time courses by cortical index, float32 [59412, time], and which of them have a voxel, bool [59412].
 
-    The others are 0. One image is held at a time; errors as `open_images`. `like`, a run of the same voxels, says which
-    of them stand for which index: two affines that differ by rounding alone may not quite agree on it.
+    The others are 0. One image is held at a time; errors as for `open_images`. `like`, a run with the same voxels,
+    determines the voxel of each index, because affines that differ only by rounding may disagree about it.
     """
     images = open_images(path)
     geometry = images if like is None else open_images(like)
@@ -151,7 +151,9 @@ def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.nd
                     raise MindvizError(f"{path}: expected {images.volumes} images, found {time}: the file is truncated")
                 bold[vertices, time] = np.frombuffer(content, images.dtype)[places]
     except (OSError, EOFError, zlib.error) as error:
-        raise MindvizError(f"{path}: expected {images.volumes} images, found what does not unpack ({error})") from error
+        raise MindvizError(
+            f"{path}: expected {images.volumes} images, found data that cannot be decompressed ({error})"
+        ) from error
     if (images.slope, images.intercept) != (1.0, 0.0):
         bold[vertices] = bold[vertices] * np.float32(images.slope) + np.float32(images.intercept)
     return bold, held

@@ -1,14 +1,14 @@
-"""The layout of Wen et al. 2018: which runs and repeats a download holds, and how one of them is read.
+"""The layout of Wen et al. 2018: the runs and repeats of a download, and how to read one.
 
 The download (https://purr.purdue.edu/publications/2808) holds, for each of three subjects, 18 training segments shown
 twice and 5 test segments shown ten times::
 
     subject1/fmri/seg1/cifti/seg1_1_Atlas.dtseries.nii    …_2_Atlas…
     subject1/fmri/test1/cifti/test1_1_Atlas.dtseries.nii  … test1_10_Atlas…
-    stimuli/seg1.mp4 …  stimuli/test1.mp4                  (and, optional, stimuli/seg1.json with captions)
+    stimuli/seg1.mp4 …  stimuli/test1.mp4                  (and, optionally, stimuli/seg1.json with captions)
 
 Runs may be NIfTI images in MNI152 space instead, ``fmri/seg1/mni/seg1_1_mni.nii.gz`` (`mindviz.data.raw_runs`).
-`mindviz.data.preparation` makes a dataset of them.
+`mindviz.data.preparation` turns them into a dataset.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mindviz.types import MindvizError
 
 MESH = "fsLR-32k"
 LABEL = "simulated.json"
-"""Beside simulated runs in the raw layout: their name, and that they are simulated."""
+"""A file beside simulated raw runs with their name, marking them as simulated."""
 
 
 def run_path(raw: Path, subject: str, run: str, repeat: int) -> Path:
-    """Where the raw layout keeps one repeat (from 1) of one run."""
+    """The path of one repeat (from 1) of one run in the raw layout."""
     return Path(raw) / f"subject{subject}" / "fmri" / run / "cifti" / f"{run}_{repeat}_Atlas.dtseries.nii"
 
 
@@ -41,7 +41,7 @@ def expected_repeats(run: str) -> int:
 
 
 def natural_order(name: str) -> tuple[str, int]:
-    """Sorts seg2 before seg10."""
+    """A sort key that puts seg2 before seg10."""
     match = re.fullmatch(r"(\D*)(\d*)", name)
     return (match[1], int(match[2] or 0)) if match else (name, 0)
 
@@ -67,13 +67,13 @@ def find_runs(raw: Path, subject: str) -> tuple[str, ...]:
 
 
 def check_repeats(paths: Sequence[Path]) -> None:
-    """Check the headers of all repeats of a run: files there and whole, 91,282 grayordinates or voxels of one image in
-    MNI152 space, one number of volumes, one every 2 s.
+    """Check the headers of all repeats of a run: files complete, 91,282 grayordinates or the same voxels in MNI152
+    space, the same number of volumes, a TR of 2 s.
 
     Raises
     ------
     MindvizError
-        Naming the first file at fault.
+        Naming the first offending file.
     """
     counts = raw_runs.count_volumes(paths, TR)
     for path, count in counts.items():
@@ -84,18 +84,18 @@ def check_repeats(paths: Sequence[Path]) -> None:
 
 
 def read_repeat(path: Path, allow_constant: bool = False, like: Path | None = None) -> np.ndarray:
-    """One raw run -> detrended and z-scored cortex, float32 [59412, 240]; 0 at vertices that no voxel was read for.
+    """One raw run -> detrended and z-scored cortex, float32 [59412, 240]; 0 at vertices without a voxel.
 
-    `like` as of `mindviz.data.volumes.read_cortex`.
+    `like` as in `mindviz.data.volumes.read_cortex`.
 
     Raises
     ------
     MindvizError
-        NaN or infinite values, or (unless allowed, then they become 0) vertices that never change or are all NaN.
+        For NaN or infinite values, or vertices that are constant or all NaN (these become 0 if allowed).
     """
     bold, read = raw_runs.read_cortex(path, like)
     bold = np.ascontiguousarray(bold[:, cleaning.kept_volumes(bold.shape[1])])
-    empty = np.isnan(bold).all(axis=1)  # what some programs write outside of the brain
+    empty = np.isnan(bold).all(axis=1)  # some programs write NaN outside the brain
     if not allow_constant and empty.any():
         raise MindvizError(
             f"{path}: expected finite values, found nothing but NaN in {empty.sum()} of {len(bold)} vertices "
@@ -119,7 +119,7 @@ def read_repeat(path: Path, allow_constant: bool = False, like: Path | None = No
 
 
 def read_label(raw: Path) -> dict[str, Any]:
-    """`name` and `simulated` as `PrepareOptions` takes them, where ``simulated.json`` says so; empty otherwise."""
+    """`name` and `simulated` for `PrepareOptions`, read from ``simulated.json``; empty without that file."""
     path = Path(raw) / LABEL
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""All windows of a run: as they are, and with their voxels exchanged between windows."""
+"""All windows of a run, as they are or with voxels shuffled between windows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mindviz.data.dataset import Dataset
 from mindviz.types import MindvizError, Window
 
 RunScans = Callable[[str], Sequence[Window]]
-"""All windows of a run of one subject, by the run's name."""
+"""Maps the name of a run to all its windows, for one subject."""
 
 
 def run_scans(dataset: Dataset, subject: str) -> RunScans:
-    """What gives all windows of a run of a subject."""
+    """A function that returns all windows of a subject's run."""
 
     def of_run(run: str) -> list[Window]:
         return [dataset.window(subject, run, i) for i in range(len(dataset.run(subject, run).bold))]
@@ -24,15 +24,15 @@ def run_scans(dataset: Dataset, subject: str) -> RunScans:
 
 
 def shuffled_scans(windows: Sequence[Window], seed: int = 0) -> list[Window]:
-    """Windows in which every voxel has the values of another window, each voxel so many windows further on.
+    """Windows in which every voxel takes its values from another window, shifted circularly over the run.
 
-    How far is drawn from 1 to N - 1 for each voxel, so that none keeps its own. Two voxels still fit each other where
-    they go equally far, by chance one pair in N - 1: the more windows, the less is left of what ties voxels together.
+    The shift is drawn from 1 to N - 1 for each voxel, so that none keeps its own values. Voxels with equal shifts stay
+    aligned, by chance one pair in N - 1: the more windows, the less of the dependence between voxels remains.
 
     Raises
     ------
     MindvizError
-        For windows of several runs, or fewer than three: of two, all voxels would go to the other one together.
+        For windows of several runs, or fewer than three: with two, all voxels would move together.
     """
     if len(windows) < 3:
         raise MindvizError(f"at least three windows are needed to shuffle their voxels, found {len(windows)}")

@@ -1,4 +1,4 @@
-"""Which volumes of a cleaned run decode which clip."""
+"""Which volumes of a cleaned run are used to decode which clip."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mindviz.types import MindvizError
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """The scans that answer one clip.
+    """The window of scans that respond to one clip.
 
-    The clip of TR `k` lasts from film second ``k * TR`` to ``(k + 1) * TR``. The volume kept at position `i` of a
-    cleaned run is acquired around film time ``(i + 1/2) * TR``, so volumes ``k + lag .. k + lag + size - 1`` see the
-    centre of the clip with delays of ``lag * TR``, ``(lag + 1) * TR``, … seconds: 4 and 6 s with the defaults and a TR
-    of 2 s, around the peak of the haemodynamic response.
+    The clip of TR `k` lasts from film second ``k * TR`` to ``(k + 1) * TR``. Volume `i` of a cleaned run is acquired
+    around film time ``(i + 1/2) * TR``, so volumes ``k + lag .. k + lag + size - 1`` follow the centre of the clip by
+    ``lag * TR``, ``(lag + 1) * TR``, … seconds: 4 and 6 s with the defaults and a TR of 2 s, around the peak of the
+    haemodynamic response.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class WindowSpec:
             raise MindvizError(f"a window needs a size of at least 1 and a lag of at least 0, found {self}")
 
     def indices(self, num_volumes: int) -> np.ndarray:
-        """Volume of every window and scan, int64 [num_volumes, size]; indices past the end clamp to the last volume."""
+        """Volume of every scan in every window, int64 [num_volumes, size], clamped to the last volume."""
         wanted = np.arange(num_volumes)[:, None] + self.lag + np.arange(self.size)[None, :]
         return np.minimum(wanted, num_volumes - 1)
 

@@ -1,4 +1,4 @@
-"""The report: decode the test windows of one subject, compare with baselines and ceilings, write JSON, Markdown, HTML.
+"""The report: decode a subject's test windows, compare with baselines and ceilings, write JSON, Markdown and HTML.
 
-``python -m mindviz evaluate`` needs no judge; ``python -m training.studies.report`` adds the demo world's.
+``python -m mindviz evaluate`` needs no judge; ``python -m training.studies.report`` adds that of the demo world.
 """

@@ -23,7 +23,7 @@ _SAMPLING = {
 
 
 def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = METHODS) -> None:
-    """Add them to a parser; `methods` are named in the help."""
+    """Add the options to a parser; `methods` are listed in the help."""
     for name, about in (
         ("checkpoint", "a checkpoint folder"),
         ("data", "a prepared dataset"),
@@ -72,7 +72,7 @@ def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = MET
 
 
 def given_options(parsed: argparse.Namespace) -> Options:
-    """What was given, as `Options`."""
+    """The parsed options as `Options`."""
     from mindviz.evaluate.setup import Options
 
     sampling = {name: getattr(parsed, option) for option, name in _SAMPLING.items()}

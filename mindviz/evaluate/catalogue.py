@@ -1,4 +1,4 @@
-"""The methods of a report by name; light to import. `methods` makes their clips."""
+"""The methods of a report by name; light to import. `methods` generates their clips."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mindviz.types import MindvizError
 
 @dataclass(frozen=True)
 class Method:
-    """A way to clips for the test windows.
+    """A way of making clips for the test windows.
 
     Attributes
     ----------
-    slug, name : as given to ``--methods``, and as the rows call it.
-    kind : ``"decoded"``, ``"baseline"`` (no scan, or no encoder), ``"control"`` (nothing should be left),
+    slug, name : as given to ``--methods``, and as shown in the rows.
+    kind : ``"decoded"``, ``"baseline"`` (no scan, or no encoder), ``"control"`` (expected to be at chance),
         ``"ceiling"``.
-    cheap : whether it is made without running the generator, or is what the report is about.
-    about : what it is, in a sentence.
+    cheap : whether it needs no run of the generator, or is the subject of the report.
+    about : what it is, in a phrase.
     """
 
     slug: str
@@ -50,12 +50,12 @@ METHODS = (
 
 
 def chosen(names: Sequence[str], methods: Sequence[Method] = METHODS) -> tuple[Method, ...]:
-    """The methods called `names` in the order of `methods`; the cheap ones where none are; ``decoded`` always.
+    """The methods named, in the order of `methods`; the cheap ones if `names` is empty; always ``decoded``.
 
     Raises
     ------
     MindvizError
-        For a name that is not one of theirs.
+        For an unknown name.
     """
     known = [m.slug for m in methods]
     unknown = [n for n in names if n not in (*known, "all")]

@@ -19,7 +19,7 @@ _LINES = ("uniform", "majority")
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure of the page: an SVG element, its title and what to see in it."""
+    """A figure on the page: an SVG element, its title and its caption."""
 
     title: str
     caption: str
@@ -27,7 +27,7 @@ class Drawn:
 
 
 def figures(rows: Sequence[Row], kinds: Mapping[str, str]) -> list[Drawn]:
-    """The figures that the rows give; `kinds` is the kind of each method, by name, ``"ceiling"`` for others."""
+    """The figures for these rows; `kinds` maps method names to kinds (other methods count as ``"ceiling"``)."""
     labels = _panels(rows, kinds, [s for s in _metrics(rows) if "uniform" in s.chance])
     others = _panels(rows, kinds, [s for s in _metrics(rows) if _is_general(s)])
     drawn = []
@@ -54,7 +54,7 @@ def figures(rows: Sequence[Row], kinds: Mapping[str, str]) -> list[Drawn]:
 
 
 def _metrics(rows: Sequence[Row]) -> list[Score]:
-    """One score for each pair of metric and judge, the decoded clips' own, in the order of the rows."""
+    """The score of the decoded clips for each pair of metric and judge, in the order of the rows."""
     return [r.score for r in rows if (r.method, r.subset) == (DECODED, "all")]
 
 
@@ -68,7 +68,7 @@ def _is_general(score: Score) -> bool:
 def _panels(rows: Sequence[Row], kinds: Mapping[str, str], wanted: Sequence[Score]) -> list[Panel]:
     found = []
     for score in wanted:
-        # what the judge names has no second judge but the read-out, whose method says so
+        # the only second judge of labels is the read-out, which its method names
         alike = [r for r in rows if r.score.metric == score.metric and r.subset == "all"]
         same = [r for r in alike if "uniform" in score.chance or r.score.judge == score.judge]
         bars = [Bar(r.method, r.score.value, r.score.low, r.score.high, kinds.get(r.method, "ceiling")) for r in same]
@@ -80,7 +80,7 @@ def _panels(rows: Sequence[Row], kinds: Mapping[str, str], wanted: Sequence[Scor
 
 
 def _by_subset(rows: Sequence[Row]) -> tuple[dict[str, list[Bar]], dict[str, float]]:
-    """Bars of the decoded clips by metric, one for each subset; and each metric's chance level."""
+    """Bars of the decoded clips by metric, one per subset; and the chance level of each metric."""
     groups: dict[str, list[Bar]] = {}
     chance: dict[str, float] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""What of a report needs no judge of the demo world: pixels, pretrained classifiers, the checkpoint's own CLIP."""
+"""The rows that need no judge of the demo world: pixels, pretrained classifiers, the checkpoint's own CLIP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mindviz.metrics.rows import (
 )
 
 BASELINES = ("grey frame", "mean training video")
-"""What SSIM and PSNR are read against: both reward what is blurred, so a decoder must beat these."""
+"""The baselines for SSIM and PSNR: both reward blur, so a decoder must beat these."""
 PICTURES = "CLIP of the checkpoint, pictures"
 TOKENS = "condition tokens against the caption's"
 
@@ -51,7 +51,7 @@ def classifier_rows(classifier: Classifier, setup: Setup, made: MethodClips) -> 
 
 
 def picture_rows(setup: Setup, made: MethodClips) -> list[Row]:
-    """CLIP similarity of every method's pictures with the true ones, and which clip the decoded ones are taken for."""
+    """CLIP similarity of every method's frames to the true ones, and identification of the decoded clips."""
     model, test_set, number = setup.clip_model, setup.test_set, setup.options.permutations
     if model is None:
         return []
@@ -66,9 +66,9 @@ def picture_rows(setup: Setup, made: MethodClips) -> list[Row]:
 
 
 def token_rows(setup: Setup, method: str, tokens: np.ndarray) -> list[Row]:
-    """Which clip condition tokens (N, S, D) are taken for: they are compared with those of the true captions.
+    """Identification of clips from condition tokens (N, S, D), compared with those of the true captions.
 
-    None where there are no captions, or their tokens have another shape.
+    Empty if there are no captions, or their tokens have another shape.
     """
     wanted = true_caption_tokens(setup)
     words = None if wanted is None else as_words(tokens, wanted)
@@ -79,11 +79,11 @@ def token_rows(setup: Setup, method: str, tokens: np.ndarray) -> list[Row]:
 
 
 def flat(tokens: np.ndarray) -> np.ndarray:
-    """Tokens (N, S, D) as float64 (N, S D)."""
+    """Tokens (N, S, D) flattened to float64 (N, S D)."""
     return rearrange(tokens, "n s d -> n (s d)").astype(np.float64)
 
 
 def picture_embeddings(model: ClipModel, clips: np.ndarray) -> np.ndarray:
-    """The mean over frames of CLIP's image embeddings, float64 (N, E), of clips uint8 (N, F, H, W, 3)."""
+    """CLIP image embeddings of clips uint8 (N, F, H, W, 3), averaged over frames: float64 (N, E)."""
     pixels = rearrange(torch.from_numpy(np.ascontiguousarray(clips)), "n f h w c -> (n f) c h w").float() / 255
     return reduce(embed_frames(model, pixels), "(n f) e -> n e", "mean", n=len(clips)).double().numpy()

@@ -1,4 +1,4 @@
-"""The methods of a report: clips for the same test windows, from the scans, from no scan at all, and from the truth."""
+"""The methods of a report: clips for the same test windows, from the scans, without scans, and from the truth."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MethodClips:
     ----------
     clips : by the method's name, uint8 (N, F, H, W, 3); ``decoded`` first
     tokens : the condition tokens of the test windows, float32 (N, S, D)
-    missing : by the method's name, why it is left out
+    missing : by the method's name, the reason why it was left out
     """
 
     clips: dict[str, np.ndarray]
@@ -47,15 +47,15 @@ class MethodClips:
 def make_clips(
     setup: Setup, methods: Sequence[Method], predicted: Mapping[str, Callable[[], np.ndarray | str]] | None = None
 ) -> MethodClips:
-    """Make the clips of `methods`; interrupted, the same call goes on where it stopped.
+    """Make the clips of `methods`; after an interruption, the same call resumes where it stopped.
 
     `predicted` gives, by slug, the tokens (N, S, D) of methods that are not in `METHODS`, or why there are none.
 
     Raises
     ------
     MindvizError
-        Before anything is decoded, for a method that was asked for by its name and lacks the training films, or an
-        `out` with somebody's files in it.
+        Before anything is decoded, if a method requested by name lacks the training films, or `out` contains unrelated
+        files.
     """
     check_target(setup.options.out)
     asked = [m.slug for m in methods if m.slug in setup.options.methods and m.slug in _OF_TRAINING]
@@ -82,7 +82,7 @@ def _kept(
     made_of: Mapping[str, Any],
     make: Callable[[int], tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clips (N, F, H, W, 3) and tokens (N, S, D) of all windows, continuing what ``OUT/SLUG.safetensors`` holds."""
+    """Clips (N, F, H, W, 3) and tokens (N, S, D) of all windows, resuming from ``OUT/SLUG.safetensors``."""
     count, path = setup.count, setup.options.out / f"{slug}.safetensors"
     _claim(setup, slug, made_of)
     clips, tokens = _cached(path)
@@ -104,7 +104,7 @@ def _cached(path: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def _claim(setup: Setup, slug: str, made_of: Mapping[str, Any]) -> None:
-    """Write what is decoded into the folder, or refuse one that holds clips decoded otherwise."""
+    """Record the settings in the folder, or refuse a folder with clips decoded with other settings."""
     mine: dict[str, Any] = {
         "run": setup.run,
         "settings": asdict(setup.settings),
@@ -122,7 +122,7 @@ def _claim(setup: Setup, slug: str, made_of: Mapping[str, Any]) -> None:
         if mine.get(name) != theirs.get(name):
             raise MindvizError(
                 f"{path}: expected clips decoded with {name} {mine.get(name)}, found {theirs.get(name)}; "
-                "name another --out, or remove that folder"
+                "choose another --out, or remove that folder"
             )
 
 
@@ -144,7 +144,7 @@ def _decoded(setup: Setup, window: Window) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_tokens(setup: Setup, slug: str, find: Callable[[], np.ndarray | str]) -> np.ndarray | str:
-    """The generator's clips of tokens (N, S, D), guided away from what it learnt to be guided away from."""
+    """Clips generated from tokens (N, S, D), guided away from `negative_tokens`."""
     tokens = find()
     if isinstance(tokens, str):
         return tokens
@@ -163,8 +163,8 @@ def _from_tokens(setup: Setup, slug: str, find: Callable[[], np.ndarray | str]) 
 
 
 def negative_tokens(setup: Setup) -> np.ndarray | str:
-    """The tokens (S, D) of what the setup is guided away from, for tokens of any origin: as a rule the mean training
-    scan, the generator's own negative."""
+    """The negative tokens (S, D) that guidance leads away from, for tokens of any origin: usually those of the mean
+    training scan, the generator's own negative."""
     data = setup.decoder.data(setup.subject)
     if data is None:
         return "the checkpoint holds no mean training scan to guide away from"
@@ -179,7 +179,7 @@ def mean_training_video(dataset: Dataset, subject: str) -> np.ndarray:
     for run in dataset.runs(subject, "train"):
         film = dataset.film(run).frames
         means.append(mean_clip(rearrange(film[: len(film) // length * length], "(n f) h w c -> n f h w c", f=length)))
-    # The mean of rounded means of films of one length: within half a grey level of the mean of all.
+    # The mean of the rounded means of films of equal length: within half a grey level of the overall mean.
     return mean_clip(np.stack(means))
 
 
@@ -245,7 +245,7 @@ def _untrained(setup: Setup, _: MethodClips) -> np.ndarray | str:
 def _noise(setup: Setup, _: MethodClips) -> np.ndarray | str:
     config, rng = setup.decoder.encoder_config(setup.subject), np.random.default_rng(SEED)
     shape = (setup.count, config.window_size, config.num_voxels)
-    windows = rng.standard_normal(shape, dtype=np.float32)  # of the deviation of normalised scans
+    windows = rng.standard_normal(shape, dtype=np.float32)  # with the standard deviation of normalised scans
     return _from_tokens(
         setup, "noise", lambda: np.stack([setup.decoder._tokens(setup.subject, window) for window in windows])
     )

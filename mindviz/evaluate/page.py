@@ -1,4 +1,4 @@
-"""A report as Markdown, and as one HTML file with its figures inside: no script, no network."""
+"""A report as Markdown, and as a single HTML file with embedded figures: no script, no network."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ dt { color: #5a636d; } dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-# ---------------------------------------------------------------------- what a score says
+# ---------------------------------------------------------------------- cells and rows
 def cells(score: Score) -> tuple[str, ...]:
-    """A score in the columns of a table."""
+    """A score as the cells of a table row."""
     chance = ", ".join(f"{name} {value:.3f}" for name, value in score.chance.items()) or "-"
     shuffled = "-" if score.shuffled is None else f"{score.shuffled:.3f}"
     p = "-" if score.p is None else f"{score.p:.4g}"
@@ -61,18 +61,18 @@ def groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Score]]:
 
 
 def published_rows() -> list[tuple[str, ...]]:
-    """The published figures in the columns of a table."""
+    """The published figures as table rows."""
     shown = [tuple("-" if v is None else f"{v:.3f}" for v in values(line)) for line in PUBLISHED]
     return [(line.who, *numbers, line.source) for line, numbers in zip(PUBLISHED, shown, strict=True)]
 
 
 def method_rows(methods: Sequence[Method], missing: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """What each method is, and why it was left out where it was."""
+    """A description of each method, and why it was left out, if it was."""
     return [(m.name, m.kind, m.about, f"left out: {missing[m.name]}" if m.name in missing else "") for m in methods]
 
 
 def map_rows(planted: Planted) -> list[tuple[str, ...]]:
-    """How each method's mean map agrees with the planted truth, in the columns of a table."""
+    """The agreement of each method's mean map with the planted truth, as table rows."""
     nothing = Agreement(None, None, None, None)
     return [(s.name, *_agreed(s.trained), *_agreed(s.untrained or nothing)) for s in planted.scores]
 
@@ -86,9 +86,9 @@ def _agreed(found: Agreement) -> tuple[str, ...]:
 
 
 def _notes(notes: Sequence[str], planted: Planted) -> list[str]:
-    """What a reader must know, and why no section holds the maps against the truth where there is none."""
-    said = planted.missing
-    return [*notes, *([f"Maps: {said}."] if said else [])]
+    """The notes, and the reason if there is no section comparing the maps with the truth."""
+    reason = planted.missing
+    return [*notes, *([f"Maps: {reason}."] if reason else [])]
 
 
 # ---------------------------------------------------------------------- Markdown
@@ -101,7 +101,7 @@ def markdown(
     planted: Planted,
     notes: Sequence[str] = (),
 ) -> str:
-    """The report as Markdown: the facts, the methods, one table for each method and subset, published figures."""
+    """The report as Markdown: facts, methods, a table for each method and subset, published figures."""
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts.items()), "", HOW, ""]
     lines += [f"{note}\n" for note in _notes(notes, planted)]
     lines += ["## Methods", "", *_table(("method", "kind", "what it is", ""), method_rows(methods, missing)), ""]
@@ -132,7 +132,7 @@ def html(
     planted: Planted,
     notes: Sequence[str] = (),
 ) -> str:
-    """The report as one HTML file."""
+    """The report as a single HTML file."""
     kinds = {m.name: m.kind for m in methods}
     warning = f'<p class="banner"><b>Simulated.</b> {escape(facts["SIMULATED"])}</p>' if "SIMULATED" in facts else ""
     drawn = "".join(
@@ -171,7 +171,7 @@ def _map_section(planted: Planted) -> list[str]:
 
 
 def _targets(rows: Sequence[Row]) -> str:
-    """The scores that have a target, and whether they reach it."""
+    """A table of the scores with a target, and whether they reach it."""
     aimed = [r.score for r in rows if "target" in r.score.chance]
     if not aimed:
         return ""
@@ -188,7 +188,7 @@ def _targets(rows: Sequence[Row]) -> str:
 
 
 def _score_tables(rows: Sequence[Row]) -> list[str]:
-    """A table for each method and subset; folded, but for the decoded clips."""
+    """A table for each method and subset, folded except for all decoded clips."""
     parts = []
     for (method, subset), scores in groups(rows).items():
         opened = " open" if (method, subset) == (DECODED, "all") else ""

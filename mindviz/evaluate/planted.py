@@ -1,4 +1,4 @@
-"""Do the maps tell the truth? Each method's mean map against the planted truth of a simulated subject."""
+"""Are the maps right? Each method's mean map against the planted truth of a simulated subject."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from mindviz.metrics.cortex import truth_intervals, truth_score
 from mindviz.types import MindvizError
 
 AIM = 0.9
-"""The AUROC that at least one lesion or gradient method is to reach."""
+"""The AUROC that at least one lesion or gradient method should reach."""
 DEPENDENCE = ("gradient_pattern", "integrated_gradients", "lesion_patch", "lesion_area")
-"""Lesion and gradient methods: maps of one scan, through the whole encoder."""
+"""Lesion and gradient methods: maps of a single scan, through the whole encoder."""
 NO_TRUTH = "no truth is planted in this dataset, so whether the maps of the cortex tell it cannot be checked"
 WITHOUT_INTERVAL = frozenset({"pattern", *(name for name, method in METHODS.items() if method.of_run)})
-"""Methods whose maps of all clips are made of the same scans, those of the run or of training: a bootstrap over the
-shots of some clips would make their intervals too narrow."""
+"""Methods whose maps of all clips use the same scans, those of the run or of training, so that a bootstrap over the
+shots of some clips would make the intervals too narrow."""
 _BOTH = ("untrained", "full")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a mean map agrees with the truth (`mindviz.metrics.cortex.TruthScore`); None where that cannot be told.
+    """Agreement of a mean map with the truth (`mindviz.metrics.cortex.TruthScore`); None where undefined.
 
-    `auroc`: voxels that answer to what is seen against those that do not. `rho`: Spearman's correlation with the noise
-    ceiling within those that answer. Intervals are low and high, 95 %, bootstrap over the shots of the clips; methods
-    of `WITHOUT_INTERVAL` have none.
+    `auroc`: voxels that respond to what is seen against those that do not. `rho`: Spearman correlation with the noise
+    ceiling among those that respond. Intervals are low and high, 95 %, from a bootstrap over the shots of the clips;
+    methods in `WITHOUT_INTERVAL` have none.
     """
 
     auroc: float | None
@@ -46,7 +46,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class MapScore:
-    """One method's agreement, beside that of the same method asked of an untrained encoder (None: it cannot be)."""
+    """The agreement of one method, and of the same method on an untrained encoder (None if not applicable)."""
 
     method: str
     name: str
@@ -56,7 +56,7 @@ class MapScore:
 
 @dataclass(frozen=True)
 class Planted:
-    """The section of a report. `missing` says in a clause why there is none; then there are no `scores`."""
+    """The section of a report. `missing` is a clause that says why there is none; `scores` is then empty."""
 
     scores: tuple[MapScore, ...] = ()
     clips: int = 0
@@ -66,7 +66,7 @@ class Planted:
 
     @property
     def about(self) -> str:
-        """What the table shows."""
+        """A description of the table."""
         reached = [
             s.name
             for s in self.scores
@@ -89,14 +89,14 @@ class Planted:
         return f"; none for {names}, where {why}" if names else ""
 
     def record(self) -> dict[str, Any]:
-        """As JSON."""
+        """The section as JSON."""
         return {"missing": self.missing} if self.missing else {"about": self.about, **asdict(self)}
 
 
 def planted_truth(setup: Setup, seed: int = 0) -> Planted:
-    """Score every method that the checkpoint allows; `seed` is the bootstrap's. Nothing is decoded.
+    """Score every method that the checkpoint supports, without decoding; `seed` is for the bootstrap.
 
-    It comes last in a report that took long: what cannot be scored is said in its place (`Planted.missing`).
+    This comes last in a long report, so an error does not abort it but is reported in its place (`Planted.missing`).
     """
     try:
         return _scored(setup, seed)
@@ -130,7 +130,7 @@ def _scored(setup: Setup, seed: int) -> Planted:
 
 
 def _asked(explainer: Explainer) -> Iterator[tuple[str, str, int]]:
-    """Method, name and layer of each map: attention by all layers, and by the read-out where there is one."""
+    """Method, name and layer of each map: attention of all layers, and of the read-out if there is one."""
     for method, known in METHODS.items():
         if method == "pattern" and explainer.data.explained is None:
             continue

@@ -1,4 +1,4 @@
-"""Figures that papers printed, for context: what a reader will have in mind, and why it does not compare."""
+"""Figures printed in papers, for context, and why they are not comparable with those of a report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """A line of a paper's table, as printed; None where it prints none.
+    """A line of a paper's table, as printed; None where no value is printed.
 
     Attributes
     ----------

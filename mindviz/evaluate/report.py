@@ -21,10 +21,10 @@ from mindviz.storage import atomic_file, write_json
 
 @dataclass(frozen=True)
 class Report:
-    """What is written.
+    """The content of a report.
 
-    `missing` says why methods were left out, by their names; `notes` what else a reader must know; `planted` how the
-    maps of the cortex agree with a planted truth.
+    `missing`: by name, why methods were left out; `notes`: anything else a reader must know; `planted`: the agreement
+    of the maps of the cortex with a planted truth.
     """
 
     title: str
@@ -47,7 +47,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     Raises
     ------
     MindvizError
-        Before anything is decoded, as `open_setup`; for a method or a classifier that does not exist.
+        Before anything is decoded: as for `open_setup`, or for an unknown method or missing classifier.
     """
     methods = chosen(options.methods)
     setup = open_setup(options)
@@ -60,7 +60,7 @@ def evaluate(options: Options) -> dict[str, Any]:
 
 
 def write(report: Report, out: Path) -> dict[str, Any]:
-    """Write the three files; gives the content of ``report.json``."""
+    """Write the three files and return the content of ``report.json``."""
     methods = [asdict(m) | {"missing": report.missing.get(m.name)} for m in report.methods]
     content = {
         "format": 1,
@@ -80,8 +80,8 @@ def write(report: Report, out: Path) -> dict[str, Any]:
 
 
 def headline(report: Mapping[str, Any], metrics: Sequence[str] = ()) -> str:
-    """What the decoded clips score on all windows, a line for each of `metrics` (all that have a p where empty); then
-    what was left out, and why.
+    """Scores of the decoded clips on all windows, a line for each of `metrics` (if empty, all with a p-value), then
+    what was left out and why.
     """
     scores = [r["score"] for r in report["rows"] if (r["method"], r["subset"]) == (DECODED, "all")]
     kept = [s for s in scores if (s["metric"] in metrics if metrics else s["p"] is not None)]

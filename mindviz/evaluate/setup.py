@@ -1,4 +1,4 @@
-"""What is evaluated: a checkpoint, the windows and clips of one test run, and the training films where they are."""
+"""What is evaluated: a checkpoint, the windows and clips of one test run, and the training films if available."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Options:
 
     Attributes
     ----------
-    run : the test run; the subject's first where None.
-    limit : the first so many windows; all of them where None.
-    methods : names of `methods.METHODS`, or ``("all",)``; the cheap ones where empty.
-    training_data : a prepared dataset with the training runs and their films; `data` itself where None.
+    run : the test run; if None, the subject's first.
+    limit : number of windows, from the first; all of them if None.
+    methods : names from `catalogue.METHODS`, or ``("all",)``; the cheap ones if empty.
+    training_data : a prepared dataset with the training runs and their films; if None, `data` itself.
     vit, videomae : folders of classifiers (`metrics.classifiers`).
     sampling : fields of `SamplingSettings` that differ from the checkpoint's own. Window i is decoded with seed
         ``seed + i``.
-    map_clips : clips, evenly spread, whose maps are held against a planted truth (`planted`); 0 for none.
+    map_clips : number of evenly spaced clips whose maps are compared with a planted truth (`planted`); 0 for none.
     """
 
     checkpoint: Path
@@ -56,9 +56,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that methods make clips from. Make one with `open_setup`.
+    """Everything that methods need to make clips. Create it with `open_setup`.
 
-    `training` is the dataset of the subject's training runs with their films; None where there is none.
+    `training` is the dataset with the subject's training runs and their films; None if there is none.
     """
 
     options: Options
@@ -83,31 +83,31 @@ class Setup:
 
     @cached_property
     def clip_model(self) -> ClipModel | None:
-        """The checkpoint's CLIP, if it carries one."""
+        """The checkpoint's CLIP, if it has one."""
         return read_clip(self.options.checkpoint)
 
     @cached_property
     def negative(self) -> np.ndarray | None:
-        """The scans (T, V) that a ``"given"`` negative stands for, the mean window of the run, as in the published
-        evaluation; None for the stored mean of the training scans."""
+        """The scans (T, V) for a ``"given"`` negative: the mean window of the run, as in the published evaluation;
+        None for the stored mean of the training scans."""
         given = self.settings.negative == "given"
         return self.dataset.windows(self.subject, self.run).mean(0) if given else None
 
     @cached_property
     def captions(self) -> tuple[str, ...]:
-        """The caption of the middle frame of each test clip; empty where a clip has none."""
+        """The caption of the middle frame of each test clip; empty if any clip has none."""
         every = [self.dataset.captions(self.run, i) for i in range(self.count)]
         return tuple(c[len(c) // 2] for c in every) if all(every) else ()
 
 
 def open_setup(options: Options) -> Setup:
-    """Read and check what `options` name.
+    """Open and check everything that `options` names.
 
     Raises
     ------
     MindvizError
-        A folder that does not read, a subject, test run or limit that does not exist, clips of one shot alone, a
-        checkpoint that does not fit a dataset, training films of another size.
+        For an unreadable folder, an unknown subject or test run, a limit out of range, clips of a single shot, a
+        checkpoint that does not match a dataset, or films of another size.
     """
     dataset = Dataset.open(options.data)
     decoder = Decoder.load(options.checkpoint)
@@ -126,7 +126,7 @@ def open_setup(options: Options) -> Setup:
 
 
 def check_target(out: Path) -> None:
-    """Refuse a place for a report that is a file, or holds other files than an earlier part of one."""
+    """Refuse an output path that is a file, or a folder with files other than those of a report."""
     out = replaceable(out)
     held = sorted(path.name for path in out.iterdir()) if out.exists() else []
     if held and f"{DECODED}.json" not in held:
@@ -136,7 +136,7 @@ def check_target(out: Path) -> None:
 
 
 def _training(options: Options, dataset: Dataset, run: str) -> Dataset | None:
-    """The dataset with training runs and films of the subject; named and lacking them, it is refused."""
+    """The dataset with training runs and films of the subject; a named dataset without them is refused."""
     training = Dataset.open(options.training_data) if options.training_data else dataset
     named = options.training_data is not None
     runs = training.runs(options.subject, "train")
@@ -159,15 +159,15 @@ def _training(options: Options, dataset: Dataset, run: str) -> Dataset | None:
 
 def _count(available: int, limit: int | None) -> int:
     if limit is not None and not 1 <= limit <= available:
-        raise MindvizError(f"--limit must be 1 to {available}, found {limit}")
+        raise MindvizError(f"--limit: expected 1 to {available}, found {limit}")
     return limit or available
 
 
 # ---------------------------------------------------------------------- the true clips
 def true_clips(dataset: Dataset, run: str, count: int) -> TestSet:
-    """The clips that were watched in the first `count` windows of a run, in the shots of the film.
+    """The clips watched during the first `count` windows of a run, grouped by the shots of the film.
 
-    Where the dataset knows no shots, every `BLOCK` neighbouring clips count as one.
+    If the dataset has no shots, every `BLOCK` successive clips count as one.
     """
     clips = np.stack([dataset.clip(run, i).frames for i in range(count)])
     shots = dataset.shots(run)
@@ -180,9 +180,9 @@ def true_clips(dataset: Dataset, run: str, count: int) -> TestSet:
 
 
 def clip_shots(shots: Sequence[Mapping[str, Any]], count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `count` clips of `length` frames: the shot that fills most of it, and whether a cut falls into it.
+    """For each of `count` clips of `length` frames: the shot that fills most of it, and whether it contains a cut.
 
-    Of two shots that fill a clip alike it is the earlier one; `shots` have `start` and `stop` in frames.
+    Of two shots that fill a clip equally, the earlier counts; `shots` have `start` and `stop` in frames.
     """
     starts = np.arange(count)[:, None] * length
     begin, end = (np.array([shot[key] for shot in shots])[None] for key in ("start", "stop"))
@@ -194,7 +194,7 @@ def clip_shots(shots: Sequence[Mapping[str, Any]], count: int, length: int) -> t
 
 
 def facts_of(setup: Setup) -> dict[str, Any]:
-    """What a reader must know of a report."""
+    """The facts that a reader of a report must know."""
     facts: dict[str, Any] = {}
     if setup.dataset.simulated or setup.decoder.simulated:
         facts["SIMULATED"] = "the scans are simulated; nothing here was measured on a brain"

@@ -1,4 +1,4 @@
-"""Captions as condition tokens, by the checkpoint's CLIP."""
+"""Captions as condition tokens of the checkpoint's CLIP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_words", "text_tokens", "training_caption_tokens", "true_caption_t
 
 
 def true_caption_tokens(setup: Setup) -> np.ndarray | None:
-    """Tokens (N, S, D) of the middle frame's caption of each test clip; None without captions or CLIP."""
+    """Tokens (N, S, D) of the caption of each test clip's middle frame; None without captions or CLIP."""
     if setup.clip_model is None or not setup.captions:
         return None
     return text_tokens(setup.clip_model, setup.captions)
@@ -22,7 +22,7 @@ def true_caption_tokens(setup: Setup) -> np.ndarray | None:
 def training_caption_tokens(setup: Setup, clips: Sequence[tuple[str, int]]) -> np.ndarray | None:
     """The mean tokens (N, S, D) of the captions of each training clip's frames; None without captions or CLIP.
 
-    `clips` are runs and indices in them, as of `methods.training_clips`.
+    `clips` are pairs of run and index, as from `methods.training_clips`.
     """
     if setup.clip_model is None or setup.training is None:
         return None

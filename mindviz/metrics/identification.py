@@ -1,4 +1,4 @@
-"""Identification: from a prediction, which of N candidate clips was it?"""
+"""Identification: which of N candidate clips was seen, judged from a prediction."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Identification:
 
     Attributes
     ----------
-    right_clip : 1 where the most similar candidate is the true clip (1/k where k candidates tie for the first place).
-    right_shot : 1 where the most similar candidate lies in the true clip's shot (a share, with ties).
-    rank : the true clip's place, from 1; ties count half a place each.
+    right_clip : 1 where the most similar candidate is the true clip (1/k where k candidates tie for first place).
+    right_shot : 1 where the most similar candidate lies in the true clip's shot (a share in case of ties).
+    rank : of the true clip, from 1; ties count half a rank each.
     pairwise : the share of the other candidates that are less similar than the true clip; chance 0.5.
-    chance_clip, chance_shot : what random similarities reach.
+    chance_clip, chance_shot : expected for random similarities.
     """
 
     right_clip: np.ndarray
@@ -34,10 +34,10 @@ def cosine_similarity(predicted: np.ndarray, candidates: np.ndarray) -> np.ndarr
     """Cosine of each prediction (N, D) with each candidate (M, D): (N, M). A zero vector is an error."""
     if predicted.ndim != 2 or candidates.ndim != 2 or predicted.shape[1] != candidates.shape[1]:
         raise MindvizError(
-            f"embeddings (N, D) and (M, D) of one width are expected, found {predicted.shape} and {candidates.shape}"
+            f"expected embeddings (N, D) and (M, D) of one width, found {predicted.shape} and {candidates.shape}"
         )
     different, which = np.unique(candidates, axis=0, return_inverse=True)
-    # Once for each: what sums of products are rounded to depends on the column, and equal candidates have to tie.
+    # Each distinct candidate once: rounding of the dot products depends on the column, and equal candidates must tie.
     similarity: np.ndarray = (_unit(predicted) @ _unit(different).T)[:, which]
     return similarity
 
@@ -55,7 +55,7 @@ def identify(similarity: np.ndarray, shots: np.ndarray) -> Identification:
     n = len(similarity)
     if similarity.shape != (n, n) or shots.shape != (n,) or n < 2:
         raise MindvizError(
-            f"a square similarity matrix of at least 2 clips and one shot for each are expected, found "
+            f"expected a square similarity matrix of at least 2 clips and one shot for each, found "
             f"{similarity.shape} and {shots.shape}"
         )
     if not np.isfinite(similarity).all():

@@ -1,6 +1,6 @@
-"""Is it more than luck? Permutation tests and bootstrap intervals that respect shots.
+"""Is it above chance? Permutation tests and bootstrap intervals that respect shots.
 
-Clips of one shot look alike and share their scans, so they are not independent: both methods move whole shots.
+Clips of one shot look alike and share scans, so they are not independent: both methods move whole shots.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from mindviz.types import MindvizError
 
 BLOCK = 15
-"""Clips in a block that stands for a shot where no shots are known: 30 seconds at a TR of 2."""
+"""Clips in a block that replaces a shot where none are known: 30 s at a TR of 2 s."""
 
 
 def blocks(count: int) -> np.ndarray:
-    """The block (count,) of each clip, in place of its shot where none is known."""
+    """The block of each clip, (count,), for use in place of unknown shots."""
     return np.arange(count) // BLOCK
 
 
@@ -24,7 +24,7 @@ def blocks(count: int) -> np.ndarray:
 class Permutation:
     """A permutation test. `p` is one-sided: how often shuffled truths score at least `observed`, never below 1/(num+1).
 
-    `null` (num,) are the shuffled scores; `shuffled` is their mean: the score of shuffled scans.
+    `null` (num,) are the shuffled scores; `shuffled` is their mean, the score of shuffled scans.
     """
 
     observed: float
@@ -34,10 +34,10 @@ class Permutation:
 
 
 def shuffled_by_shot(shots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An order of the N clips in which the shots come in a random order and each keeps its clips together.
+    """A permutation of the N clips that shuffles the shots and keeps the clips of each together.
 
-    Handing clip ``order[i]``'s truth to prediction i keeps how truths and predictions persist in time, and breaks only
-    what joins them. Shots may differ in length.
+    Assigning the truth of clip ``order[i]`` to prediction i preserves the autocorrelation of truths and predictions and
+    breaks only their association. Shots may differ in length.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def shuffled_by_shot(shots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def permutation_test(scores: np.ndarray, shots: np.ndarray, num: int = 10_000, seed: int = 0) -> Permutation:
-    """Test the mean score of predictions against their own truth, by assigning them other shots' truths.
+    """Test the mean score of predictions against their own truth by assigning them the truths of other shots.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def permutation_test(scores: np.ndarray, shots: np.ndarray, num: int = 10_000, s
     n = len(scores)
     if scores.shape != (n, n) or shots.shape != (n,) or num < 1:
         raise MindvizError(
-            f"square scores, one shot per clip and at least one permutation are expected, found {scores.shape}, "
+            f"expected square scores, one shot per clip and at least one permutation, found {scores.shape}, "
             f"{shots.shape} and {num}"
         )
     _check(scores, shots)
@@ -73,7 +73,7 @@ def permutation_test(scores: np.ndarray, shots: np.ndarray, num: int = 10_000, s
     rows = np.arange(n)
     null = np.array([scores[rows, shuffled_by_shot(shots, rng)].mean() for _ in range(num)])
     observed = float(np.diag(scores).mean())
-    # The tolerance keeps an equal mean, summed in another order, on the side of the null.
+    # The tolerance counts an equal mean, summed in another order, towards the null.
     p = (1 + int((null >= observed - 1e-12).sum())) / (1 + num)
     return Permutation(observed, float(null.mean()), p, null)
 
@@ -100,7 +100,7 @@ def bootstrap_interval(
     values, shots = np.asarray(values, dtype=np.float64), np.asarray(shots)
     if values.ndim != 1 or shots.shape != values.shape or not 0 < level < 1 or num < 1:
         raise MindvizError(
-            f"one value and one shot per clip, a level between 0 and 1 and num of at least 1 are expected, found "
+            f"expected one value and one shot per clip, a level between 0 and 1 and num of at least 1, found "
             f"{values.shape}, {shots.shape}, {level} and {num}"
         )
     means = shot_means(values[:, None], shots, num, seed)[:, 0]
@@ -109,11 +109,11 @@ def bootstrap_interval(
 
 
 def shot_means(values: np.ndarray, shots: np.ndarray, num: int, seed: int = 0) -> np.ndarray:
-    """Means (num, K) of `values` (N, K) over the clips of shots that are drawn `num` times with replacement."""
+    """Means (num, K) of `values` (N, K) over the clips of shots drawn with replacement, `num` times."""
     values, shots = np.asarray(values, dtype=np.float64), np.asarray(shots)
     if values.ndim != 2 or shots.shape != values.shape[:1] or num < 1:
         raise MindvizError(
-            f"values (N, K), one shot for each of N clips and num of at least 1 are expected, found {values.shape}, "
+            f"expected values (N, K), one shot for each of N clips and num of at least 1, found {values.shape}, "
             f"{shots.shape} and {num}"
         )
     _check(values, shots)

@@ -1,8 +1,8 @@
 """N-way top-k accuracy of a classifier's scores, in closed form: no trials are drawn.
 
-The published evaluation draws `n_way - 1` other classes at random many times and counts how often a true class is among
-the `top_k` of them and itself. How many of the drawn classes beat the best true class is hypergeometric, so the mean
-over all draws is known exactly.
+The published evaluation repeatedly draws `n_way - 1` other classes at random and counts how often a true class ranks
+among the `top_k` of these and itself. The number of drawn classes that beat the best true class is hypergeometric, so
+the mean over all draws is known exactly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mindviz.types import MindvizError
 
 
 def top_classes(scores: np.ndarray, count: int = 3) -> np.ndarray:
-    """The `count` classes of highest score, best first; what the paper calls the truth of a clip (count 3).
+    """The `count` classes with the highest scores, best first; with 3, what the paper takes as the truth of a clip.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def top_classes(scores: np.ndarray, count: int = 3) -> np.ndarray:
 def n_way_top_k(scores: np.ndarray, truth: np.ndarray, n_way: int, top_k: int = 1) -> np.ndarray:
     """The probability that a true class is among the `top_k` of itself and `n_way - 1` randomly drawn other classes.
 
-    With one true class per clip this is the plain n-way accuracy. With the three best classes of the true clip
-    (`top_classes`) it is the rule of the paper's evaluation: one of the three must beat the others.
+    With one true class per clip this is plain n-way accuracy. With the three best classes of the true clip
+    (`top_classes`) it is the rule of the paper's evaluation: any of the three must beat the others.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def n_way_top_k(scores: np.ndarray, truth: np.ndarray, n_way: int, top_k: int = 
     Returns
     -------
     ndarray, shape (N,), float64
-        Its mean is the accuracy. Ties count as broken at random.
+        Its mean is the accuracy. Ties are broken at random, in expectation.
 
     Raises
     ------
     MindvizError
-        If shapes do not fit, scores are not finite, or a class is out of range or named twice.
+        If shapes do not match, scores are not finite, or a class is out of range or named twice.
     """
     scores, truth = _checked(np.asarray(scores), np.asarray(truth), n_way, top_k)
     num_true = truth.shape[1]
@@ -76,10 +76,10 @@ def n_way_top_k(scores: np.ndarray, truth: np.ndarray, n_way: int, top_k: int = 
 
 
 def n_way_chance(n_way: int, top_k: int = 1, num_true: int = 1) -> float:
-    """What random scores reach in `n_way_top_k`.
+    """The expected value of `n_way_top_k` for random scores.
 
     A trial fails when the top k of all ``n_way - 1 + num_true`` classes are drawn ones. For the paper's three true
-    classes and k = 1 chance is 3 / (n_way + 2), so 0.75 for 2-way, not 0.5; for one true class it is top_k / n_way.
+    classes and k = 1, chance is 3 / (n_way + 2), so 0.75 for 2-way, not 0.5; for one true class it is top_k / n_way.
 
     Examples
     --------
@@ -106,11 +106,11 @@ def _checked(scores: np.ndarray, truth: np.ndarray, n_way: int, top_k: int) -> t
     truth = truth[:, None] if truth.ndim == 1 else truth
     if scores.ndim != 2 or truth.ndim != 2 or len(scores) != len(truth) or truth.shape[1] == 0 or len(scores) == 0:
         raise MindvizError(
-            f"scores (N, C) and true classes (N,) or (N, M) are expected, found {scores.shape} and {truth.shape}"
+            f"expected scores (N, C) and true classes (N,) or (N, M), found {scores.shape} and {truth.shape}"
         )
     num_classes = scores.shape[1]
     if not np.issubdtype(truth.dtype, np.integer) or truth.min() < 0 or truth.max() >= num_classes:
-        raise MindvizError(f"true classes must be integers from 0 to {num_classes - 1}")
+        raise MindvizError(f"true classes must be integers from 0 to {num_classes - 1}, found others")
     if not np.isfinite(scores).all():
         raise MindvizError("scores must be finite, found NaN or infinity")
     if (np.diff(np.sort(truth, axis=1), axis=1) == 0).any():

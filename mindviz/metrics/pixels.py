@@ -1,4 +1,4 @@
-"""Pixel agreement of decoded and true clips: SSIM in the two definitions in use, and PSNR.
+"""Pixel agreement of decoded and true clips: SSIM in its two common definitions, and PSNR.
 
 Clips are uint8 arrays of shape (N, F, H, W, 3).
 """
@@ -17,13 +17,13 @@ SSIMWindow = Literal["uniform", "gaussian"]
 _WINDOWS: dict[str, dict[str, Any]] = {
     # The published evaluation: scikit-image's default, a uniform 7 x 7 window with the sample covariance.
     "uniform": {"win_size": 7},
-    # Wang et al. 2004, and most papers after: a Gaussian of sigma 1.5 cut at 11 x 11, population covariance.
+    # Wang et al. 2004 and most later papers: a Gaussian of sigma 1.5 truncated at 11 x 11, population covariance.
     "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
 }
 
 
 def ssim(decoded: np.ndarray, truth: np.ndarray, window: SSIMWindow = "uniform") -> np.ndarray:
-    """Structural similarity of each clip: the mean over its frames, colours and pixels, on the range 0..255.
+    """Structural similarity of each clip: the mean over its frames, colours and pixels, for data in 0..255.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def mean_clip(clips: np.ndarray) -> np.ndarray:
 
 
 def grey_clip(num_frames: int, height: int, width: int) -> np.ndarray:
-    """A clip that shows nothing: (F, H, W, 3) of mid grey."""
+    """A clip that shows nothing: (F, H, W, 3) uint8 of mid grey."""
     return np.full((num_frames, height, width, 3), 128, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""How one accuracy compares with another: ratios with their interval, by bootstrap over shots."""
+"""Ratios of one accuracy to another, with bootstrap intervals over shots."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mindviz.types import MindvizError
 def bootstrap_ratio(
     top: np.ndarray, bottom: np.ndarray, shots: np.ndarray, level: float = 0.95, num: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The ratio of the mean of `top` to that of `bottom`, and its percentile interval over shots drawn anew.
+    """The ratio of the mean of `top` to that of `bottom`, and its percentile interval over resampled shots.
 
-    Both are drawn together, so that what makes a shot easy for both does not widen the interval.
+    Both are resampled together, so that variation of shots that affects both alike does not widen the interval.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def bootstrap_ratio(
     Raises
     ------
     MindvizError
-        If shapes do not fit, or one of the two counts no clip, or the mean of `bottom` is not above 0.
+        If shapes do not match, either of the two counts no clip, or the mean of `bottom` is not above 0.
     """
     top, bottom, shots = np.asarray(top, np.float64), np.asarray(bottom, np.float64), np.asarray(shots)
     if top.ndim != 1 or top.shape != bottom.shape or shots.shape != top.shape:
@@ -37,7 +37,7 @@ def bootstrap_ratio(
             f"a ratio: expected values (N,) and a shot for each, found {top.shape}, {bottom.shape} and {shots.shape}"
         )
     if np.isnan(top).all() or np.isnan(bottom).all() or not np.nanmean(bottom) > 0:
-        raise MindvizError("a ratio: expected clips on both sides and a mean above 0 below the line, found none")
+        raise MindvizError("a ratio: expected clips in both parts and a denominator with a mean above 0, found none")
     _, members = np.unique(shots, return_inverse=True)
     sums = [np.bincount(members, weights=np.nan_to_num(v)) for v in (top, bottom)]
     counts = [np.bincount(members, weights=~np.isnan(v)) for v in (top, bottom)]
@@ -53,7 +53,7 @@ def bootstrap_ratio(
 def ratio_score(
     metric: str, judge: str, top: np.ndarray, bottom: np.ndarray, shots: np.ndarray, target: float
 ) -> Score | None:
-    """`bootstrap_ratio` as a line of a report, beside the `target` it should reach; None where there is no ratio."""
+    """`bootstrap_ratio` as a line of a report, with the `target` it should reach; None if the ratio is undefined."""
     if np.isnan(top).all() or np.isnan(bottom).all() or not np.nanmean(bottom) > 0:
         return None
     ratio, low, high = bootstrap_ratio(top, bottom, shots)

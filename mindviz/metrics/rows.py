@@ -1,4 +1,4 @@
-"""The rows of a report: what the clips of each method score, on which of the test clips, in whose judgement."""
+"""The rows of a report: scores of each method's clips, by subset of the test clips and by judge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mindviz.types import MindvizError
 
 DECODED = "decoded"
 MOST_DB = 90.0
-"""PSNR is cut off here: equal clips would have an infinite one, and no mean."""
+"""PSNR is capped here, because equal clips would make it and its mean infinite."""
 _MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "SSIM (uniform window)": lambda a, b: ssim(a, b, "uniform"),
     "SSIM (gaussian window)": lambda a, b: ssim(a, b, "gaussian"),
@@ -28,14 +28,14 @@ _MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class TestSet:
-    """What the clips of all methods are compared with: the true clips of one test run.
+    """The true clips of one test run, with which the clips of all methods are compared.
 
     Attributes
     ----------
     clips : uint8 (N, F, H, W, 3)
-    shots : (N,) the shot that fills most of the clip: the block of permutation tests and bootstraps
-    straddles, unseen : bool (N,): a cut falls into the clip; no training film shows its (object, setting) pair
-    labels : class indices (N,) by aspect, of that shot; empty where nothing is known of it
+    shots : (N,) the shot that fills most of each clip: the unit of permutation tests and bootstraps
+    straddles, unseen : bool (N,): the clip contains a cut; no training film shows its (object, setting) pair
+    labels : class indices (N,) of that shot, by aspect; empty if unknown
     """
 
     clips: np.ndarray
@@ -43,7 +43,7 @@ class TestSet:
     straddles: np.ndarray
     unseen: np.ndarray
     labels: Mapping[str, np.ndarray]
-    __test__: ClassVar[bool] = False  # its name is not one for pytest to collect
+    __test__: ClassVar[bool] = False  # despite its name, pytest must not collect it
 
     def __post_init__(self) -> None:
         if len(np.unique(self.shots)) < 2:
@@ -52,7 +52,7 @@ class TestSet:
             )
 
     def subsets(self) -> dict[str, np.ndarray]:
-        """Indices of the clips of each subset that has at least two shots; `all` first."""
+        """Indices of the clips in each subset with at least two shots; `all` first."""
         whole = ~self.straddles
         masks = {"all": np.ones(len(self.shots), bool)}
         if self.straddles.any():
@@ -65,7 +65,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Row:
-    """A score, of whose clips (`method`) on which of them (`subset`)."""
+    """A score of the clips of `method` on `subset`."""
 
     method: str
     subset: str
@@ -82,13 +82,13 @@ def n_way_rows(
     test_set: TestSet,
     ways: int,
 ) -> list[Row]:
-    """N-way top-1 accuracy by each rule of `wanted`; none where there are too few classes.
+    """N-way top-1 accuracy by each rule in `wanted`; rules with too few classes are skipped.
 
     Parameters
     ----------
-    what : what is named: ``"object"``, ``"frame"``, ``"video"``.
-    scores : a classifier's scores of the method's clips, (N, C), or of each of their frames, (N, F, C).
-    wanted : by the name of the rule, the true classes (N, M) or (N, F, M); see `papers_rule`.
+    what : what is classified: ``"object"``, ``"frame"``, ``"video"``.
+    scores : a classifier's scores for the method's clips, (N, C), or for each of their frames, (N, F, C).
+    wanted : by rule name, the true classes (N, M) or (N, F, M); see `papers_rule`.
     """
     rows = []
     for rule, truth in wanted.items():
@@ -104,14 +104,14 @@ def n_way_rows(
 
 
 def papers_rule(scores: np.ndarray) -> dict[str, np.ndarray]:
-    """The paper's truth: the classifier's three best classes of the true clip; of scores (..., C), (..., 3)."""
+    """The paper's truth: the three best classes of the true clip, from scores (..., C) to classes (..., 3)."""
     best = top_classes(scores.reshape(-1, scores.shape[-1]), 3)
     return {"paper's rule": best.reshape(*scores.shape[:-1], 3)}
 
 
 # ---------------------------------------------------------------------- pixels
 def psnr_matrix(decoded: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """PSNR of every decoded clip with every true clip, (N, N), from the mean squared errors."""
+    """PSNR of every decoded clip against every true clip, (N, N), from the mean squared errors."""
     x, y = (rearrange(c, "n f h w c -> n (f h w c)").astype(np.float32) / 255 for c in (decoded, truth))
     errors = ((x**2).mean(1)[:, None] + (y**2).mean(1)[None]) - 2 * (x @ y.T) / x.shape[1]
     return -10 * np.log10(np.maximum(errors, 10 ** (-MOST_DB / 10)))
@@ -120,10 +120,10 @@ def psnr_matrix(decoded: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def pixel_rows(
     clips: Mapping[str, np.ndarray], test_set: TestSet, baselines: Sequence[str], permutations: int, ssim_shuffles: int
 ) -> list[Row]:
-    """SSIM and PSNR of the clips of each method, and what the decoded ones gain over each of the `baselines`.
+    """SSIM and PSNR of the clips of each method, and the gain of the decoded ones over each of the `baselines`.
 
-    SSIM is slow, so its shuffled control uses `ssim_shuffles` permutations: its p cannot fall below
-    1 / (ssim_shuffles + 1). Baselines are those methods among `clips` that know nothing of the scan.
+    SSIM is slow, so its permutation test uses only `ssim_shuffles` permutations: its p cannot fall below
+    1 / (ssim_shuffles + 1). Baselines are methods in `clips` that do not depend on the scan.
     """
     present = [b for b in baselines if b in clips]
     rows = []
@@ -164,7 +164,7 @@ def _pixel_control(
 def centred_similarity(predicted: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Cosine (N, M) of predictions (N, D) with candidates (M, D), each set centred by its own mean.
 
-    What all clips share does not count.
+    Centring removes what all clips share.
     """
     return cosine_similarity(predicted - predicted.mean(axis=0), candidates - candidates.mean(axis=0))
 
@@ -177,9 +177,9 @@ def identification_rows(
     permutations: int,
     method: str = DECODED,
 ) -> list[Row]:
-    """Which of the N test clips was it: embeddings (N, D) of the predictions against those of the true clips.
+    """Identification among the N test clips: embeddings (N, D) of the predictions against those of the true clips.
 
-    None where the predictions do not differ from each other: then there is nothing to tell clips apart by.
+    Empty if all predictions are equal, as they then cannot distinguish clips.
     """
     if np.allclose(predicted, predicted[:1]):
         return []
@@ -203,7 +203,7 @@ def identification_rows(
 def similarity_rows(
     method: str, judge: str, shown: np.ndarray, true: np.ndarray, test_set: TestSet, permutations: int
 ) -> list[Row]:
-    """The mean cosine of embeddings (N, D) of a method's clips with those of the true ones, not centred."""
+    """The mean cosine, without centring, of embeddings (N, D) of a method's clips with those of the true ones."""
     similarity = cosine_similarity(shown, true)
     score = mean_score("picture similarity (cosine)", judge, np.diag(similarity), test_set.shots, {})
     test = permutation_test(similarity, test_set.shots, permutations)

@@ -1,4 +1,4 @@
-"""Accuracy of predicted labels, and what guessing reaches."""
+"""Accuracy of predicted labels, and its chance levels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindviz.types import MindvizError
 
 @dataclass(frozen=True)
 class Chance:
-    """What guessing a label reaches: all classes alike, in proportion to `truth`'s shares, or always the commonest."""
+    """Accuracy of guessing: uniformly, in proportion to the class frequencies of `truth`, or always the commonest."""
 
     uniform: float
     prior: float
@@ -21,15 +21,15 @@ class Chance:
 
 @dataclass(frozen=True)
 class Score:
-    """One line of a report: a number, what it must be read against, and who measured it.
+    """One line of a report: a number, the levels to compare it with, and who measured it.
 
     Attributes
     ----------
-    metric : what is measured, as ``"category"`` or ``"ssim (uniform)"``.
-    judge : which classifier or formula says so.
+    metric : what is measured, such as ``"category"`` or ``"ssim (uniform)"``.
+    judge : the classifier or formula that measured it.
     value, low, high : the mean over clips and its 95 % interval (bootstrap over shots).
-    num_clips : clips behind the mean.
-    chance : levels by name (`Chance`, or baselines such as the mean training video).
+    num_clips : number of clips averaged.
+    chance : chance levels by name (`Chance`, or baselines such as the mean training video).
     shuffled, p : the mean over truths permuted by shot, and the p-value; None where not tested.
     """
 
@@ -45,7 +45,7 @@ class Score:
 
 
 def chance_levels(truth: np.ndarray, num_classes: int) -> Chance:
-    """Chance for integer labels `truth` (N,) in 0..num_classes-1."""
+    """Chance levels for integer labels `truth` (N,) in 0..num_classes-1."""
     truth = np.asarray(truth)
     if truth.ndim != 1 or len(truth) == 0 or truth.min() < 0 or truth.max() >= num_classes:
         raise MindvizError(f"labels must be a non-empty (N,) array of integers from 0 to {num_classes - 1}")
@@ -76,6 +76,6 @@ def label_score(
 def mean_score(
     metric: str, judge: str, values: np.ndarray, shots: np.ndarray, chance: dict[str, float], seed: int = 0
 ) -> Score:
-    """The mean of one value per clip (N,), with its interval, beside the levels in `chance`."""
+    """The mean of one value per clip (N,), with its interval and the levels in `chance`."""
     low, high = bootstrap_interval(values, shots, seed=seed)
     return Score(metric, judge, float(np.mean(values)), low, high, len(values), dict(chance))

@@ -1,7 +1,7 @@
-"""A still figure of a map on the cortex: both hemispheres, lateral and medial, with a colour bar; for print.
+"""A static figure of a map on the cortex: both hemispheres, lateral and medial, with a colour bar; for print.
 
-Triangles are painted from far to near by matplotlib itself, without its 3-D axes: shading and order come out the same
-in PNG, PDF and SVG, where the cortex is kept as an image and the text as text.
+Triangles are painted from back to front by plain matplotlib, without 3-D axes, so that shading and order are the same
+in PNG, PDF and SVG. PDF and SVG store the cortex as an image and text as text.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mindviz.storage import atomic_file
 from mindviz.types import MindvizError, SurfaceMap
 
 FORMATS = (".png", ".svg", ".pdf")
-_LETTERS, _LINE = 16.0, 0.135  # of small print: letters in an inch; the height of a line in inches
-# the brain's axes (x right, y anterior, z superior) that point right, up and towards the reader, by hemisphere
+_LETTERS, _LINE = 16.0, 0.135  # small print: characters per inch; line height in inches
+# by hemisphere and view: brain directions (x right, y anterior, z superior) that point right, up and at the viewer
 _VIEWS = {
     ("left", "lateral"): ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
     ("left", "medial"): ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
@@ -39,7 +39,7 @@ _VIEWS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become colours: `limits` at the ends of the map; what is below `threshold` (in size) is bare."""
+    """How values become colours: `limits` are the ends of the colour map; values below `threshold` are hidden."""
 
     limits: tuple[float, float]
     threshold: float | None
@@ -55,7 +55,7 @@ class Scale:
 
 
 def scale_of(values: np.ndarray, threshold: float | None = None, signed: bool | None = None) -> Scale:
-    """The 1st to the 99th percentile, or symmetric around 0 for values of both signs (`signed` says so). No NaN."""
+    """Limits at the 1st and 99th percentile, or symmetric around 0 for values of both signs (`signed`). Ignores NaN."""
     values = values[np.isfinite(values)]
     signed = bool((values < 0).any()) if signed is None else signed
     if values.size == 0:
@@ -78,7 +78,7 @@ def plot_cortex(
     signed: bool | None = None,
     caution: str = "",
 ) -> Figure:
-    """Draw a map on both hemispheres, lateral above and medial below; a flat surface is drawn once.
+    """Draw a map on both hemispheres, lateral views above, medial below; a flat surface has a single view.
 
     Parameters
     ----------
@@ -87,13 +87,13 @@ def plot_cortex(
     title, units : str
         Above the figure and beside the colour bar.
     threshold : float, optional
-        Hide what is smaller (in size, for a map of both signs).
+        Hide smaller values (in magnitude, for a map of both signs).
     simulated : bool
-        Writes "simulated data" on the figure.
+        Write "simulated data" on the figure.
     signed : bool, optional
-        Diverging colours around 0; by default, whether the map has values below 0.
+        Use diverging colours around 0; by default, if the map has values below 0.
     caution : str
-        What the map does not say and what its control is: written below the colour bar.
+        What the map does not show, and its control; written below the colour bar.
 
     Returns
     -------
@@ -126,15 +126,15 @@ def plot_cortex(
 
 
 def print_height(text: str, width: float) -> float:
-    """The inches that `small_print` needs at the bottom of a figure of a width in inches; 0 for no text."""
+    """Height in inches that `small_print` needs at the bottom of a figure `width` inches wide; 0 for no text."""
     lines = len(_wrapped(text, width))
     return _LINE * lines + 0.08 * bool(lines)
 
 
 def small_print(figure: Figure, text: str) -> None:
-    """Write what a figure does not say along its bottom, whole, in `print_height`."""
+    """Write a caution along the bottom of a figure, within `print_height`."""
     width, height = figure.get_size_inches().tolist()
-    lines = "\n".join(_wrapped(text.replace("$", r"\$"), width))  # a name of a file is no formula
+    lines = "\n".join(_wrapped(text.replace("$", r"\$"), width))  # a $ in a file name must not start a formula
     figure.text(0.5, 0.06 / height, lines, ha="center", va="bottom", fontsize=7.5, color="0.25")
 
 
@@ -143,7 +143,7 @@ def _wrapped(text: str, width: float) -> list[str]:
 
 
 def draw_bar(figure: Figure, axes: Axes, values: np.ndarray, scale: Scale, units: str) -> None:
-    """The colour bar of a scale; its ends say whether `values` reach past them."""
+    """Draw the colour bar of a scale; pointed ends show that `values` exceed the limits."""
     colours = ScalarMappable(Normalize(*scale.limits), scale.colormap)
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal", extend=_extend(values, scale.limits))
     bar.set_label(units, fontsize=9)
@@ -164,12 +164,12 @@ def _note(values: np.ndarray) -> str:
 
 
 def draw_hemisphere(axes: Axes, surface_map: SurfaceMap, side: str, view: str, surface: str, scale: Scale) -> None:
-    """Paint one hemisphere ("left", "right") of a map from a side ("lateral", "medial"; "flat" for a flat surface)."""
+    """Draw one hemisphere ("left", "right") of a map in a view ("lateral", "medial"; "flat" for a flat surface)."""
     mesh: meshes.Mesh = getattr(meshes.surface(surface_map.mesh, surface), side)
     depth = meshes.sulcal_depth(surface_map.mesh)[side == "right"]
-    points = mesh.coordinates @ np.array(_VIEWS[side, view], dtype=np.float32).T  # right, up, towards the reader
+    points = mesh.coordinates @ np.array(_VIEWS[side, view], dtype=np.float32).T  # right, up, towards the viewer
     facing, light = _light(points, mesh.faces)
-    # matplotlib paints triangles in the order it is given: the farthest first
+    # matplotlib draws triangles in the given order: the farthest must come first
     faces = mesh.faces[facing]
     faces = faces[np.argsort(points[faces, 2].mean(axis=1))]
     painted = TriMesh(Triangulation(points[:, 0], points[:, 1], faces), rasterized=True)
@@ -182,7 +182,7 @@ def draw_hemisphere(axes: Axes, surface_map: SurfaceMap, side: str, view: str, s
 
 
 def _light(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each triangle faces the reader, and how much light from there each vertex gets (0..1)."""
+    """Whether each triangle faces the viewer, and how much light each vertex receives from there (0..1)."""
     normals = np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]])
     summed = np.stack([np.bincount(faces.ravel(), np.repeat(part, 3), len(points)) for part in normals.T], axis=1)
     towards = summed[:, 2] / np.maximum(np.linalg.norm(summed, axis=1), 1e-12)
@@ -190,7 +190,7 @@ def _light(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _vertex_colours(values: np.ndarray, depth: np.ndarray, scale: Scale) -> np.ndarray:
-    """RGB of each vertex: the map where it is shown, else grey by sulcal depth."""
+    """RGB of each vertex: the colour of the map where visible, else grey by sulcal depth."""
     grey = np.interp(depth, [-0.3, 0.3], [0.85, 0.55])
     colours = np.repeat(grey[:, None], 3, axis=1)
     shown = scale.visible(values)
@@ -199,12 +199,12 @@ def _vertex_colours(values: np.ndarray, depth: np.ndarray, scale: Scale) -> np.n
 
 
 def save_figure(figure: Figure, path: Path | str) -> Path:
-    """Write a figure as .png, .svg or .pdf, by the ending of `path`; nothing half-written is left behind.
+    """Write a figure atomically as .png, .svg or .pdf, by the ending of `path`.
 
     Raises
     ------
     MindvizError
-        For another ending.
+        For any other ending.
     """
     path = Path(path)
     if path.suffix not in FORMATS:

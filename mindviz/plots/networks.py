@@ -1,4 +1,4 @@
-"""A map summed up by network: numbers, a plotly figure for the app, a matplotlib figure for print."""
+"""A map summarised by network: numbers, a plotly figure for the app, a matplotlib figure for print."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkMeans:
-    """The mean of a map in each network; `counts` is how many vertices have a value, `means` NaN where none has."""
+    """The mean of a map in each network; `counts` of vertices with a value; `means` NaN where there are none."""
 
     names: tuple[str, ...]
     means: np.ndarray
@@ -31,7 +31,7 @@ class NetworkMeans:
 
 
 def network_means(surface_map: SurfaceMap, parcellation: str = "yeo7") -> NetworkMeans:
-    """Mean of a map over the vertices of each network or area that have a value.
+    """Mean of a map over the vertices with a value in each network or area.
 
     Raises
     ------
@@ -51,11 +51,11 @@ def network_bars(
 ) -> go.Figure:
     """A plotly bar chart of `network_means`, in the networks' usual colours; hovering shows the number of vertices.
 
-    `caution`, what the map does not say, stands in small print below.
+    `caution` (what the map does not show) is added in small print below.
     """
     import plotly.graph_objects as go
 
-    said = textwrap.wrap(caution, 90)
+    lines = textwrap.wrap(caution, 90)
 
     found = network_means(surface_map, parcellation)
     bars = go.Bar(
@@ -69,14 +69,14 @@ def network_bars(
     figure.update_layout(
         title={"text": title, "font": {"size": 14}},
         yaxis_title=units,
-        margin={"l": 50, "r": 10, "t": 40 if title else 10, "b": 40 + (50 + 14 * len(said)) * bool(said)},
+        margin={"l": 50, "r": 10, "t": 40 if title else 10, "b": 40 + (50 + 14 * len(lines)) * bool(lines)},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": "#808080"},
     )
-    if said:
+    if lines:
         where = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top", "yshift": -70}
-        text = "<br>".join(escape(line) for line in said)
+        text = "<br>".join(escape(line) for line in lines)
         figure.add_annotation(text=text, showarrow=False, align="left", font={"size": 10}, **where)
     figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)")
     return figure
@@ -94,7 +94,7 @@ def plot_networks(
     figure = Figure(figsize=(width, height), dpi=200, layout=inside)
     axes = figure.add_subplot()
     axes.bar(found.names, np.nan_to_num(found.means), color=found.colors, edgecolor="0.5", linewidth=0.5)
-    for place in np.flatnonzero(found.counts == 0).tolist():  # no bar is not a bar of height 0
+    for place in np.flatnonzero(found.counts == 0).tolist():  # distinguishes no bar from a bar of height 0
         axes.text(place, 0, " no voxels", rotation=90, ha="center", va="bottom", fontsize=6, color="0.5")
     axes.tick_params(axis="x", rotation=60, labelsize=8)
     axes.tick_params(axis="y", labelsize=8)

@@ -1,4 +1,4 @@
-"""Figures of a report, by matplotlib: bars by method and by subset, with intervals and chance; as inline SVG."""
+"""Figures of a report (matplotlib): bars by method and by subset, with intervals and chance levels; as inline SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 COLOURS = {"decoded": "#1f5fa8", "baseline": "#9aa5b1", "control": "#c9ccd1", "ceiling": "#6ba368"}
-"""By the kind of method; `SUBSETS` by the place of a subset."""
+"""By kind of method; `SUBSETS` by position of a subset."""
 SUBSETS = ("#1f5fa8", "#7fb0de", "#d98e32", "#9aa5b1")
 _CHANCE = "#b03030"
 _STYLES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -22,7 +22,7 @@ _STYLES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 @dataclass(frozen=True)
 class Bar:
-    """A value, the ends of its interval, and what it is of; `kind` picks the colour."""
+    """A value, the ends of its interval, and its label; `kind` determines the colour."""
 
     label: str
     value: float
@@ -33,7 +33,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars of one measure, and the levels they are read against, by name; `share` if it runs from 0 to 1."""
+    """Bars of one measure, and reference levels by name; `share` if the measure runs from 0 to 1."""
 
     title: str
     bars: tuple[Bar, ...]
@@ -42,9 +42,9 @@ class Panel:
 
 
 def method_bars(panels: Sequence[Panel], columns: int = 2) -> Figure:
-    """One panel for each measure, one horizontal bar for each method.
+    """One panel per measure, one horizontal bar per method.
 
-    Panels in a row share their labels where their bars have the same ones.
+    Neighbouring panels in a row with the same bar labels share them.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -85,7 +85,7 @@ def _draw_methods(axes: Axes, panel: Panel, labelled: bool) -> None:
 
 
 def subset_bars(groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float], title: str = "") -> Figure:
-    """Groups of upright bars, the same subsets in each; `lines` gives each group's chance level."""
+    """Groups of vertical bars, one bar per subset; `lines` gives the chance level of each group."""
     names = list(dict.fromkeys(bar.label for bars in groups.values() for bar in bars))
     figure = Figure(figsize=(10.4, 3.1), layout="constrained")
     axes = figure.add_subplot()
@@ -115,7 +115,7 @@ def subset_bars(groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float],
 
 
 def _whiskers(bars: Sequence[Bar]) -> list[list[float]]:
-    """Lengths below and above each bar's end; a mean may lie a rounding error outside its interval."""
+    """Lengths below and above each value; a mean may lie outside its interval by a rounding error."""
     return [[max(0.0, b.value - b.low) for b in bars], [max(0.0, b.high - b.value) for b in bars]]
 
 
@@ -127,13 +127,13 @@ def _finish(axes: Axes, panel: Panel) -> None:
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element for a page: text as text, the same bytes for the same figure.
+    """The figure as an SVG element for a page: text stays text, and equal figures give equal bytes.
 
-    `name` goes into the ids, so that those of several figures on one page differ.
+    `name` enters the ids, so that figures on one page do not share ids.
     """
     stream = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    # Groups are numbered alike in every figure and nothing refers to them; what is referred to has a hash for an id.
+    # Group ids repeat between figures, but nothing refers to them; elements that are referred to have hashes as ids.
     return re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :]).strip()

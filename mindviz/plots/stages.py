@@ -1,4 +1,4 @@
-"""Maps over layers and stages of training in one figure, each on inflated and flat cortex with its networks below."""
+"""Maps for layers and training stages in one figure, each on inflated and flat cortex with its networks below."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StagePanel:
     Attributes
     ----------
     names, colors : of the networks; colors (G, 3) in 0..1.
-    enrichment : (G,), and its interval (G, 2): the network's share of the map over its share of voxels.
+    enrichment, interval : (G,) and (G, 2): each network's share of the map divided by its share of voxels.
     """
 
     stage: str
@@ -45,7 +45,7 @@ def plot_stages(
     rows: Sequence[Sequence[StagePanel]], units: str, title: str = "", simulated: bool = False, dpi: int = 300,
     caution: str = "",
 ) -> Figure:  # fmt: skip
-    """A row for each stage, a column for each layer, one colour scale for all; `caution` in small print below.
+    """One row per stage, one column per layer, a common colour scale; `caution` in small print below.
 
     Raises
     ------

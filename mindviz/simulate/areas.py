@@ -1,6 +1,6 @@
-"""Which area of the HCP parcellation answers to what in a film (the planted truth of the demo world).
+"""Which area of the HCP parcellation responds to what in a film (the planted truth of the demo world).
 
-Names are those of Glasser et al. 2016. The assignment follows the literature: motion energy in early visual cortex
+Names follow Glasser et al. 2016. The assignment follows the literature: motion energy in early visual cortex
 (Nishimoto et al. 2011), motion direction in MT and its satellites, meaning in ventral and lateral occipitotemporal
 cortex (Huth et al. 2012), faces and animals in the fusiform face complex (Kanwisher et al. 1997), scenes in
 parahippocampal and retrosplenial cortex (Epstein & Kanwisher 1998), location in the intraparietal sulcus and frontal
@@ -49,19 +49,19 @@ ANIMATE_WORDS = ("person", "animal", "bird", "insect", "people")
 
 
 def area_names() -> np.ndarray:
-    """Area of every cortical vertex without its hemisphere, str [59412]; '' outside the parcellation."""
+    """Area name of every cortical vertex, without the hemisphere, str [59412]; '' outside the parcellation."""
     parcellation = parcellations.load("hcp-mmp")
     names = np.array([str(name).removeprefix("L_").removeprefix("R_") for name in parcellation.names])
     return names[parcellation.labels]
 
 
 def driver_map(areas: np.ndarray) -> np.ndarray:
-    """Index into `DRIVERS` of every vertex, uint8, from its area name.
+    """Index into `DRIVERS` for every vertex, uint8, from its area name.
 
     Raises
     ------
     MindvizError
-        Where the parcellation lacks an area of the table.
+        If the parcellation lacks an area in `AREAS`.
     """
     drivers = np.zeros(len(areas), np.uint8)
     for driver, members in AREAS.items():
@@ -75,5 +75,5 @@ def driver_map(areas: np.ndarray) -> np.ndarray:
 
 
 def is_animate(category: str) -> bool:
-    """True for people and animals of any kind."""
+    """True for categories of people or animals."""
     return any(word in category.lower() for word in ANIMATE_WORDS)

@@ -1,4 +1,4 @@
-"""Smooth random maps on the cortex, and where each vertex lies in its area."""
+"""Smooth random maps on the cortex, and the position of each vertex within its area."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEFT = 29696
 
 @lru_cache(maxsize=1)
 def averaging() -> sparse.csr_matrix:
-    """The mean of a vertex and its neighbours, float32 [59412, 59412], rows summing to 1."""
+    """The matrix that averages each vertex with its neighbours, float32 [59412, 59412]; rows sum to 1."""
     surface = meshes.surface(MESH, "midthickness")
     blocks = []
     for mesh, vertices in zip((surface.left, surface.right), meshes.cortex_index(MESH), strict=True):
@@ -35,8 +35,8 @@ def averaging() -> sparse.csr_matrix:
 def smooth_fields(rng: np.random.Generator, count: int, steps: int) -> np.ndarray:
     """Random maps with zero mean and unit variance over the cortex, float32 [59412, count].
 
-    `steps` averagings with the neighbours (vertices lie about 2 mm apart) give a Gaussian-like correlation with a
-    standard deviation of about ``1.4 * sqrt(steps)`` mm for the kernel.
+    `steps` averagings with the neighbours (about 2 mm apart) approximate a Gaussian kernel with a standard deviation of
+    about ``1.4 * sqrt(steps)`` mm.
     """
     field = rng.standard_normal((averaging().shape[0], count), dtype=np.float32)
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""What a film offers to each kind of area, frame by frame. These features drive the subjects; no decoder sees them."""
+"""The features of a film that drive each kind of area, frame by frame. Decoders never see them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mindviz.simulate.areas import is_animate
 from mindviz.simulate.films import Film
 
 PIXELS = 32
-"""Side to which frames shrink before motion energy: the finest filter has 8 cycles, 4 pixels each."""
+"""Side to which frames are downsampled for motion energy: the finest filter has 8 cycles of 4 pixels each."""
 TEMPORAL_FREQUENCIES = (0.0, 0.75)
-"""In Hz. At 3 frames a second nothing above 1.5 Hz exists; 0.75 Hz (a quarter cycle a frame) is unambiguous."""
+"""In Hz. At 3 frames a second the Nyquist limit is 1.5 Hz; 0.75 Hz (a quarter cycle per frame) is unambiguous."""
 SPATIAL_FREQUENCIES = (2.0, 4.0, 8.0)
-"""Cycles per frame; with 0.75 Hz these see speeds of 0.38, 0.19 and 0.09 frame widths a second."""
+"""Cycles per frame width; at 0.75 Hz they detect speeds of 0.38, 0.19 and 0.09 frame widths a second."""
 FILTER_FRAMES = 4
 STORY_SECONDS = 12.0
-"""Standard deviation of the Gaussian over which the default-mode areas gather meaning."""
+"""Standard deviation of the Gaussian over which default-mode areas accumulate meaning."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ def _pyramid() -> moten.pyramids.MotionEnergyPyramid:
 def tuning() -> PyramidTuning:
     """The tuning of every filter of the pyramid.
 
-    pymoten's directions are those that a pattern comes from (0 answers to a grating that drifts to the left), because
-    it convolves the frames with its filters.
+    pymoten's directions are those from which a pattern comes (0 responds to a grating that drifts to the left), because
+    pymoten convolves the frames with its filters.
     """
     p = _pyramid().parameters
     return PyramidTuning(p["centerh"], p["centerv"], p["direction"], p["spatial_freq"], p["temporal_freq"])
 
 
 def motion_energy(frames: np.ndarray) -> np.ndarray:
-    """Log-compressed responses of pymoten's pyramid to the luminance: uint8 [N, H, W, 3] -> float32 [N, filters]."""
+    """Log-compressed responses of pymoten's pyramid to luminance: uint8 [N, H, W, 3] -> float32 [N, filters]."""
     small = np.stack([cv2.resize(f, (PIXELS, PIXELS), interpolation=cv2.INTER_AREA) for f in frames])
     luminance = (small.astype(np.float32) / 255 @ np.array([0.2126, 0.7152, 0.0722], np.float32)) * 100
     with contextlib.redirect_stderr(io.StringIO()):  # pymoten draws a progress bar for every film
@@ -71,11 +71,11 @@ def motion_energy(frames: np.ndarray) -> np.ndarray:
 
 
 def local_motion(energy: np.ndarray) -> np.ndarray:
-    """Direction-opponent energy in a coarse grid, with expansion and rotation: [N, filters] -> float32 [N, 42].
+    """Direction-opponent energy on a coarse grid, with expansion and rotation: [N, filters] -> float32 [N, 42].
 
-    Opponent energy (a direction minus its opposite) is pooled in Gaussian fields of 3 x 3 places, 4 axes each;
-    expansion and rotation compare the directions with the radius and the tangent at each filter's place, in the whole
-    frame and around it.
+    Opponent energy (a direction minus its opposite) is pooled in Gaussian fields at 3 x 3 positions, 4 axes each;
+    expansion and rotation compare directions with the radius and the tangent at each filter's position, in the whole
+    frame, its centre and its surround.
     """
     t = tuning()
     moving = t.temporal > 0
@@ -85,7 +85,7 @@ def local_motion(energy: np.ndarray) -> np.ndarray:
         for cx in (0.25, 0.5, 0.75):
             place = np.exp(-((t.x - cx) ** 2 + (t.y - cy) ** 2) / (2 * 0.15**2)) * moving
             columns += [place * np.cos(angle - axis) for axis in np.deg2rad([0, 45, 90, 135])]
-    radius = np.arctan2(-(t.y - 0.5), t.x - 0.5)  # pymoten's angles turn counter-clockwise, y points down
+    radius = np.arctan2(-(t.y - 0.5), t.x - 0.5)  # pymoten's angles run counter-clockwise, y points down
     away = moving * (np.hypot(t.x - 0.5, t.y - 0.5) > 0.05)
     for low, high in ((0.0, 1.0), (0.0, 0.3), (0.3, 1.0)):
         ring = away * (np.hypot(t.x - 0.5, t.y - 0.5) >= low) * (np.hypot(t.x - 0.5, t.y - 0.5) < high)
@@ -94,13 +94,13 @@ def local_motion(energy: np.ndarray) -> np.ndarray:
 
 
 def position_and_size(position: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Place fields and size of the object: [N, 2], [N] -> float32 [N, 15].
+    """Position and size features of the object: [N, 2], [N] -> float32 [N, 15].
 
-    Nine Gaussian place fields, x, y, their speeds, the size and its growth a second.
+    Nine Gaussian position fields, x, y, their speeds, the size and its growth per second.
     """
     grid = [(x, y) for y in (0.25, 0.5, 0.75) for x in (0.25, 0.5, 0.75)]
     fields = [np.exp(-((position - centre) ** 2).sum(1) / (2 * 0.18**2)) for centre in grid]
-    speed = np.clip(np.gradient(position, axis=0) * 3.0, -0.5, 0.5)  # a cut is no movement
+    speed = np.clip(np.gradient(position, axis=0) * 3.0, -0.5, 0.5)  # a cut is not movement
     growth = np.clip(np.gradient(size) * 3.0, -0.5, 0.5)
     return np.stack([*fields, *position.T, *speed.T, size, growth], axis=1).astype(np.float32)
 
@@ -113,7 +113,7 @@ def _sentence_model():
 
 
 def embed(phrases: Sequence[str]) -> np.ndarray:
-    """Sentence embeddings (all-MiniLM-L6-v2, read from its package, no network), float32 [phrases, 384]."""
+    """Sentence embeddings (all-MiniLM-L6-v2 from its package, no network), float32 [phrases, 384]."""
     return np.asarray(_sentence_model().encode(list(phrases), show_progress_bar=False), np.float32)
 
 
@@ -121,8 +121,8 @@ def embed(phrases: Sequence[str]) -> np.ndarray:
 class Vocabulary:
     """Low-dimensional meanings of the phrases that a set of films uses.
 
-    Principal components of the sentence embeddings, each divided by the square root of its standard deviation: between
-    the geometry of the embedding and one in which every difference between two phrases counts the same.
+    Principal components of the sentence embeddings, each divided by the square root of its standard deviation: a
+    compromise between the geometry of the embedding and one in which all components have equal variance.
     """
 
     codes: dict[str, np.ndarray]
@@ -180,7 +180,7 @@ def sound_track(name: str, frames: int, seed: int, size: int = 12) -> np.ndarray
 
 
 def run_structure(name: str, frames: int, seed: int, size: int = 8) -> np.ndarray:
-    """Start of the run, and events (blinks, movements) at the same moments in every repeat of it, [frames, size]."""
+    """The start of the run, and events (blinks, movements) at the same times in every repeat, [frames, size]."""
     rng = np.random.default_rng([seed, crc32(name.encode()), 2])
     time = np.arange(frames)
     onset = np.exp(-time / 24.0)

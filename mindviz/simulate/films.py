@@ -55,7 +55,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Film:
-    """A film and everything that is known of it.
+    """A film and everything known about it.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Film:
 
 
 def held_out_pairs(seed: int = 0) -> frozenset[tuple[str, str]]:
-    """Two of the eight settings for each object, evenly over settings: the pairs that no training film shows."""
+    """Two of the eight settings for each object, balanced over settings: the pairs that no training film shows."""
     rng = np.random.default_rng([seed, crc32(b"held out")])
     names, settings = rng.permutation([o.name for o in OBJECTS]), list(SETTINGS)
     pairs = {(str(n), settings[(i + shift) % len(settings)]) for i, n in enumerate(names) for shift in (0, 3)}
@@ -94,20 +94,20 @@ def _caption(name: str, motion: str, setting: str) -> str:
 
 
 def caption_phrases() -> tuple[tuple[str, ...], ...]:
-    """The phrases that captions are made of: of every object, movement and setting."""
+    """The phrases of which captions are composed: those of all objects, motions and settings."""
     settings = tuple(phrase for phrase, _ in SETTINGS.values())
     return tuple(o.phrase for o in OBJECTS), tuple(MOTIONS.values()), settings
 
 
 def _deck(rng: np.random.Generator, cards: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Deal shuffled cards, again and again: pairs come equally often."""
+    """Deal the cards in random order, over and over, so that all pairs occur equally often."""
     while True:
         for i in rng.permutation(len(cards)):
             yield cards[i]
 
 
 def _plan(rng: np.random.Generator, frames: int, test: bool) -> Iterator[Shot]:
-    """Shots until `frames` are filled. A test film deals seen and held-out pairs in turn."""
+    """Shots until `frames` are filled. A test film alternates between seen and held-out pairs."""
     every = [(o.name, s) for o in OBJECTS for s in SETTINGS]
     seen = _deck(rng, [pair for pair in every if pair not in PAIRS_HELD_OUT])
     held = _deck(rng, sorted(PAIRS_HELD_OUT))
@@ -126,8 +126,8 @@ def _plan(rng: np.random.Generator, frames: int, test: bool) -> Iterator[Shot]:
 def _trajectory(rng: np.random.Generator, shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre (n, 2), height (n,) and rotation in degrees (n,) of the object in each frame of a shot.
 
-    The speed is such that the object stays in the frame however long the shot lasts: at least 0.09 frames a second, so
-    that a 2-second clip of any shot shows the motion.
+    The speed keeps the object in the frame for the whole shot, but is at least 0.09 frame widths a second, so that a
+    2-second clip of any shot shows the motion.
     """
     n = shot.stop - shot.start
     t = (np.arange(n) - (n - 1) / 2) / FPS  # seconds, 0 in the middle
@@ -180,11 +180,11 @@ def make_film(name: str, seed: int, seconds: float = 480, test: bool = False) ->
     Parameters
     ----------
     name : str
-        Its name (``"seg1"``, ``"test1"``); part of the seed, so that films of one seed differ.
+        Its name (``"seg1"``, ``"test1"``); part of the seed, so that films with one seed differ.
     seed : int
-        Seed of everything random in it.
+        Seed for everything random in it.
     seconds : float
-        Length; `seconds * 3` frames, at least 2 seconds.
+        Length, at least 2; gives `seconds * 3` frames.
     test : bool
         True to take every other shot from the (object, setting) pairs that no training film shows.
     """

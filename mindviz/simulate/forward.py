@@ -1,4 +1,4 @@
-"""From a film's features to the responses of a subject's cortex, volume by volume, and the noise on top."""
+"""From the features of a film to the responses of a subject's cortex, volume by volume, with noise."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ from mindviz.simulate.subjects import Subject
 
 TR = 2.0
 BEFORE = {245: 1, 246: 2}
-"""Volumes before the film starts, by volumes in a run."""
+"""Volumes before the film starts, by number of volumes in the run."""
 NOISE_SHARES = {"patches": 0.5, "white": 0.2, "network": 0.3}
-"""Shares of the noise's variance; the drift comes on top. Patches: activity that no film evokes, shared by neighbours
-over about 2 cm like the tuning; it is what keeps averaging over an area from removing all noise. White: thermal
-noise."""
+"""Shares of the noise variance, without the drift. Patches: activity not evoked by the film, shared by neighbours over
+about 2 cm like the tuning, so that averaging over an area does not remove all noise. White: thermal noise."""
 PATCHES = 200
-"""Patches of noise on the cortex; each has its own course."""
+"""Patches of noise on the cortex, each with its own time course."""
 SPONTANEOUS = {"motion energy": 0.6, "local motion": 0.6, "sound track (decoy)": 0.6}
-"""Share of a subject's spontaneous activity that an area has; 1 where not named: sensory areas follow the film best."""
+"""Spontaneous activity of an area relative to the subject's, 1 if not listed: sensory areas follow the film best."""
 DRIFT = 1.5
-"""Standard deviation of the drift over that of the rest of the noise."""
+"""Standard deviation of the drift, relative to that of the other noise."""
 _AUTOCORRELATION = {"patches": 0.5, "network": 0.8}
 
 
 def haemodynamic_response(seconds: np.ndarray) -> np.ndarray:
-    """The canonical double gamma: peak at 5 s, undershoot at 15 s of a sixth of its size; 0 before the event."""
+    """The canonical double gamma: peak at 5 s, undershoot at 15 s, one sixth as large; 0 before the event."""
     return stats.gamma.pdf(seconds, 6) - stats.gamma.pdf(seconds, 16) / 6
 
 
 def acquisition_times(volumes: int) -> np.ndarray:
-    """Film second around which each volume of a run of 245 or 246 is acquired; the film's first is second 1."""
+    """Film time (s) around which each volume of a run of 245 or 246 is acquired; the first kept one is at 1 s."""
     return (np.arange(volumes) - BEFORE[volumes] + 0.5) * TR
 
 
 def convolution(volumes: int, frames: int, fps: float, lag: float) -> np.ndarray:
-    """Frames to volumes through the response delayed by `lag` seconds, float32 [volumes, frames].
+    """The matrix that convolves frames with the response, delayed by `lag` seconds: float32 [volumes, frames].
 
-    Outside the film the features are taken to be at their mean, 0.
+    Outside the film, features are assumed to be at their mean, 0.
     """
     shown = (np.arange(frames) + 0.5) / fps
     delay = acquisition_times(volumes)[:, None] - shown[None, :] - lag
@@ -50,9 +49,9 @@ def convolution(volumes: int, frames: int, fps: float, lag: float) -> np.ndarray
 
 
 def standardise(features: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Centre every feature over all films; scale those of the filters, positions and decoys to unit variance.
+    """Centre every feature over all films; scale features of filters, positions and decoys to unit variance.
 
-    Meanings keep their own scale, because their components are not equally important.
+    Meanings keep their relative scales, because their components are not equally important.
     """
     keep_scale = {"object meaning", "setting", "story"}
     result: list[dict[str, np.ndarray]] = [{} for _ in features]
@@ -66,7 +65,7 @@ def standardise(features: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, 
 
 
 def response_covariance(features: Sequence[Mapping[str, np.ndarray]], fps: float = 3.0) -> dict[str, np.ndarray]:
-    """Covariance of the convolved, detrended features over films, by driver: float64 [features, features]."""
+    """Covariance of the convolved, detrended features, averaged over films, by driver: float64 [features, features]."""
     result: dict[str, np.ndarray] = {}
     for film in features:
         for name, values in film.items():
@@ -85,9 +84,9 @@ def responses(
     fps: float = 3.0,
     wanted: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What the film evokes in every vertex without noise, float32 [59412, volumes]; 0 where nothing drives it.
+    """The noiseless response of every vertex to the film, float32 [59412, volumes]; 0 where nothing drives it.
 
-    `wanted`, bool [59412], leaves the response of other vertices at 0 to save time.
+    `wanted`, bool [59412], restricts the computation to some vertices to save time; the others stay 0.
     """
     bold = np.zeros((len(subject.driver), volumes), np.float32)
     for name, vertices in subject.vertices.items():
@@ -101,14 +100,14 @@ def responses(
 
 
 def autoregressive(white: np.ndarray, coefficient: float) -> np.ndarray:
-    """First-order autoregressive noise of unit variance from white noise, along the last axis; changes `white`."""
+    """First-order autoregressive noise of unit variance from white noise, along the last axis; modifies `white`."""
     innovation = np.float32(np.sqrt(1 - coefficient**2))
     white[..., 0] /= innovation
     return signal.lfilter(np.array([innovation]), np.array([1.0, -coefficient], np.float32), white, axis=-1)
 
 
 def _network_noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
-    """One fluctuation for each Yeo-17 network, shared by its vertices, float32 [V, volumes]."""
+    """A fluctuation of each Yeo-17 network, shared by its vertices, float32 [V, volumes]."""
     labels = parcellations.load("yeo17").labels
     courses = rng.standard_normal((int(labels.max()) + 1, volumes), dtype=np.float32)
     courses[0] = 0  # vertices outside the networks
@@ -123,13 +122,13 @@ def _drift(rng: np.random.Generator, volumes: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _patches() -> np.ndarray:
-    """Maps of the noise shared by neighbours, float32 [59412, PATCHES]; the squares of each row sum to 1."""
+    """Maps of the noise shared by neighbours, float32 [59412, PATCHES]; each row has unit norm."""
     maps = cortex.smooth_fields(np.random.default_rng(0), PATCHES, 30)
     return maps / np.linalg.norm(maps, axis=1, keepdims=True)
 
 
 def noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
-    """Noise of one run, unit variance but for the drift, float32 [59412, volumes].
+    """Noise of one run, of unit variance without the drift, float32 [59412, volumes].
 
     Spatially smooth autocorrelated noise, white noise, a fluctuation shared by each Yeo-17 network, and drift.
     """
@@ -145,11 +144,11 @@ def noise(rng: np.random.Generator, volumes: int) -> np.ndarray:
 
 
 def spontaneous(rng: np.random.Generator, subject: Subject, response: np.ndarray) -> np.ndarray:
-    """Activity along the tuning of each area that the film does not evoke, float32 like `response`.
+    """Activity along the tuning of each area that is not evoked by the film, float32 like `response`.
 
     Spontaneous activity resembles evoked activity (Kenet et al. 2003, Nature 425:954) and limits what averaging over
-    vertices can recover (Moreno-Bote et al. 2014, Nat Neurosci 17:1410). Here it is the film's own response at another,
-    random time for each kind of area: `spec.spontaneous` times the variance of the response, and about another moment.
+    vertices can recover (Moreno-Bote et al. 2014, Nat Neurosci 17:1410). Here it is the response to the film, shifted
+    by a random time for each kind of area, with `spec.spontaneous` times its variance.
     """
     activity = np.zeros_like(response)
     for name, vertices in subject.vertices.items():
@@ -160,7 +159,7 @@ def spontaneous(rng: np.random.Generator, subject: Subject, response: np.ndarray
 
 
 def noise_ceiling(response: np.ndarray, noise_variance: np.ndarray, repeats: int) -> np.ndarray:
-    """Expected correlation of the mean of `repeats` cleaned runs with the noiseless response, float32 [V] in 0..1.
+    """Expected correlation between the mean of `repeats` cleaned runs and the noiseless response, float32 [V], 0..1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Simulated runs written as Wen et al. 2018 lie on disk, so that the reader of the real download reads them."""
+"""Simulated runs written in the layout of Wen et al. 2018, so that the reader of the real download reads them."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ SUBCORTEX: dict[str, int] = {
     "THALAMUS_LEFT": 1288,
     "THALAMUS_RIGHT": 1248,
 }
-"""Voxels of each structure in the HCP's 91,282 grayordinates, in their order in the file."""
+"""Number of voxels of each structure in the HCP's 91,282 grayordinates, in file order."""
 BASELINE = 10_000.0
 PERCENT = 100.0
-"""Raw units in one standard deviation of a response: 1 % of the baseline."""
+"""Raw units per standard deviation of a response: 1 % of the baseline."""
 
 
 @lru_cache(maxsize=1)
 def brain_models() -> nib.cifti2.BrainModelAxis:
     """An axis of 91,282 grayordinates: both hemispheres of fsLR-32k and 19 subcortical structures.
 
-    The counts and the order are the HCP's. The voxels are blocks in its 2 mm grid, not anatomy: nothing here reads
-    them.
+    Counts and order are the HCP's. The voxels are blocks in its 2 mm grid without anatomical meaning: nothing reads
+    them here.
     """
     cortices = meshes.cortex_index(cortex.MESH)
     count, voxels = sum(SUBCORTEX.values()), (91, 109, 91)
     names = [f"CIFTI_STRUCTURE_{name}" for name in SUBCORTEX]
     places = np.stack(np.unravel_index(200_000 + np.arange(count), voxels), axis=1)
     on_surface = sum(map(len, cortices))
-    # One call: adding axes to each other would check all names again and again, which takes seconds.
+    # A single call: adding axes to each other would check all names repeatedly, which takes seconds.
     return nib.cifti2.BrainModelAxis(
         np.repeat([*cifti.HEMISPHERES, *names], [*map(len, cortices), *SUBCORTEX.values()]),
         voxel=np.concatenate([np.full((on_surface, 3), -1), places]),
@@ -67,7 +67,7 @@ def brain_models() -> nib.cifti2.BrainModelAxis:
 
 @lru_cache(maxsize=2)
 def series_header(volumes: int) -> bytes:
-    """Everything of a dense time series of `volumes` that comes before its data: it is the same for every run."""
+    """Everything before the data in a dense time series of `volumes`; the same for every run."""
     series = nib.cifti2.SeriesAxis(0.0, forward.TR, volumes, unit="second")
     header = nib.cifti2.Cifti2Header.from_axes((series, brain_models()))
     image = nib.Cifti2Image(np.broadcast_to(np.float32(0), (volumes, cifti.NUM_GRAYORDINATES)), header)
@@ -81,7 +81,7 @@ def series_header(volumes: int) -> bytes:
 def write_series(path: Path, data: np.ndarray) -> None:
     """Write float32 [91282, volumes] as ``.dtseries.nii``, atomically.
 
-    A CIFTI file holds the volumes of one grayordinate side by side, which is how `data` lies in memory.
+    A CIFTI file stores the volumes of each grayordinate contiguously, as `data` does in memory.
     """
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         file.write(series_header(data.shape[1]))
@@ -93,8 +93,8 @@ def simulate_run(subject: Subject, response: np.ndarray, run: str, repeat: int) 
 
     Parameters
     ----------
-    response : what the film evokes, float32 [59412, volumes] (`forward.responses`)
-    repeat : from 1; part of the noise's seed
+    response : noiseless response to the film, float32 [59412, volumes] (`forward.responses`)
+    repeat : from 1; part of the seed of the noise
     """
     volumes = response.shape[1]
     rng = subject.spec.rng("noise", run, str(repeat))
@@ -111,7 +111,7 @@ def simulate_run(subject: Subject, response: np.ndarray, run: str, repeat: int) 
 
 
 def write_run(folder: Path, subject: Subject, response: np.ndarray, run: str, repeats: int) -> list[Path]:
-    """Simulate and write all repeats of a run; files that are there already are kept."""
+    """Simulate and write all repeats of a run; existing files are kept."""
     paths = [run_path(folder, subject.spec.name, run, repeat) for repeat in range(1, repeats + 1)]
     for repeat, path in enumerate(paths, start=1):
         if not path.is_file():

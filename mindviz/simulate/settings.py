@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SIZE = 128  # drawn at twice the frame's size, then averaged down
+SIZE = 128  # drawn at twice the frame size, then downsampled by averaging
 Canvas = np.ndarray  # (SIZE, SIZE, 3) float32 in 0..1
 
 
@@ -34,7 +34,7 @@ def _below(canvas: Canvas, height: np.ndarray, colour: tuple[float, ...]) -> Non
 
 
 def _waves(rng: np.random.Generator, level: float, size: float, count: int = 3) -> np.ndarray:
-    """A smooth line across the frame: a few sines of random phase around `level`."""
+    """A smooth line across the frame: a sum of sines of random phase around `level`."""
     x = np.arange(SIZE, dtype=np.float32) / SIZE
     line = np.full(SIZE, level, np.float32)
     for k in range(1, count + 1):

@@ -1,7 +1,7 @@
-"""The objects of the demo world: 48 rendered figures of Microsoft's Fluent 3-D set (MIT), eight categories of six.
+"""The objects of the demo world: 48 rendered figures from Microsoft's Fluent 3-D set (MIT), eight categories of six.
 
-The sheet `assets/sprites/objects.png` holds them in the order of `OBJECTS`, eight to a row; `training/sprites.py`
-builds it.
+The sheet `assets/sprites/objects.png` holds them in the order of `OBJECTS`, eight per row;
+`training/demo/sprites.py` builds it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLUMNS = 8
 
 @dataclass(frozen=True)
 class SpriteObject:
-    """One object: its name in captions, its category, and the Unicode code points that name its file in the set."""
+    """One object: its name in captions, its category, and the Unicode code points in its file name in the set."""
 
     name: str
     category: str
@@ -30,7 +30,7 @@ class SpriteObject:
 
     @property
     def phrase(self) -> str:
-        """The name with its article, as captions say it."""
+        """The name with its article, as used in captions."""
         return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
 
@@ -109,7 +109,7 @@ _ROW_OF_NAME = {o.name: i for i, o in enumerate(OBJECTS)}
 
 
 def object_named(name: str) -> SpriteObject:
-    """The object of that name; `MindvizError` names it if there is none."""
+    """The object of that name; raises `MindvizError` if there is none."""
     if name not in _ROW_OF_NAME:
         raise MindvizError(f"the demo world has no object {name!r}; it has {', '.join(_ROW_OF_NAME)}")
     return OBJECTS[_ROW_OF_NAME[name]]
@@ -117,13 +117,15 @@ def object_named(name: str) -> SpriteObject:
 
 @lru_cache(maxsize=1)
 def _sheet() -> np.ndarray:
-    """The sheet as premultiplied RGBA in 0..1, so that resampling never bleeds the colour of transparent pixels in."""
+    """The sheet as premultiplied RGBA in 0..1, so that resampling never mixes in the colour of transparent pixels."""
     if not SHEET.exists():
-        raise MindvizError(f"the sprite sheet {SHEET} is missing; `python -m training.demo.sprites` builds it")
+        raise MindvizError(
+            f"{SHEET}: expected the sprite sheet, found nothing; `python -m training.demo.sprites` builds it"
+        )
     rgba = np.asarray(Image.open(SHEET).convert("RGBA"), dtype=np.float32) / 255.0
     expected = (len(OBJECTS) // COLUMNS * CELL, COLUMNS * CELL)
     if rgba.shape[:2] != expected:
-        raise MindvizError(f"the sprite sheet {SHEET} should be {expected} pixels, found {rgba.shape[:2]}")
+        raise MindvizError(f"{SHEET}: expected a sprite sheet of {expected} pixels, found {rgba.shape[:2]}")
     rgba[..., :3] *= rgba[..., 3:]
     return rgba
 

@@ -1,4 +1,4 @@
-"""The simulated subjects: what each vertex of each of them is tuned to."""
+"""The simulated subjects: the tuning of each vertex."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindviz.types import MindvizError
 LAG_STEP = 0.25
 """Lags are rounded to this many seconds, so that vertices can share their convolution."""
 _FIELD_STEPS = 30
-"""Averagings behind a map of tuning: patches of about 2 cm."""
+"""Smoothing steps for a tuning map: patches of about 2 cm."""
 _RECEPTIVE_FIELD = {"V1": 0.07, "V2": 0.09, "V3": 0.12, "V4": 0.16, "V3A": 0.16, "V3B": 0.16}
 """Standard deviation of a receptive field at the fovea, as a fraction of the frame; it grows with eccentricity."""
 
@@ -28,13 +28,13 @@ class SubjectSpec:
     Attributes
     ----------
     name : str
-        ``"1"``, ``"2"``, …; part of every seed, and so of the layout of every map.
+        ``"1"``, ``"2"``, …; part of every seed, so that every map depends on it.
     lag : float
-        Mean delay of the haemodynamic response beyond the canonical one, seconds.
+        Mean delay of the haemodynamic response beyond the canonical one, in seconds.
     noise : float
-        Standard deviation of the noise of one volume over that of the response of a vertex of gain 1.
+        Standard deviation of the noise in one volume, relative to the response of a vertex of gain 1.
     spontaneous : float
-        Variance of the activity along a vertex's own tuning that no film evokes, over that of its response.
+        Variance of activity along a vertex's own tuning that no film evokes, relative to that of its response.
     seed : int
     """
 
@@ -45,14 +45,14 @@ class SubjectSpec:
     seed: int = 0
 
     def rng(self, *keys: str) -> np.random.Generator:
-        """The generator for one purpose: the same keys give the same numbers, whatever was drawn before."""
+        """A generator for one purpose: the same keys give the same numbers, regardless of earlier draws."""
         seed = np.random.SeedSequence([self.seed, crc32(self.name.encode()), *(crc32(k.encode()) for k in keys)])
-        return np.random.Generator(np.random.SFC64(seed))  # the fastest of numpy's generators: a run takes 37 M numbers
+        return np.random.Generator(np.random.SFC64(seed))  # numpy's fastest generator: a run takes 37 M numbers
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject made from its specification.
+    """A subject drawn from its specification.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Subject:
         Seconds beyond the canonical response, in steps of `LAG_STEP`.
     vertices : mapping of driver name to its vertices
     weights : mapping of driver name to float32 [features, vertices]
-        Scaled so that the response over the films given to `make_subject` has the vertex's gain as standard deviation.
+        Scaled so that, over the films given to `make_subject`, the standard deviation of the response is the gain.
     baseline : ndarray, shape (59412,), float32
         Mean intensity in raw files, around 1.
     """
@@ -79,8 +79,8 @@ def receptive_fields(rng: np.random.Generator, areas: np.ndarray, vertices: np.n
     """Centre x, centre y and standard deviation of each vertex's receptive field, float32 [V, 3], fractions of the
     frame.
 
-    Contralateral half field; the fovea lies posterior, the upper field ventral; the map of each subject is warped by
-    smooth noise. Fields grow with eccentricity and from V1 to V4.
+    Each hemisphere represents the contralateral half field; the fovea lies posterior, the upper field ventral; the map
+    of each subject is warped by smooth noise. Fields grow with eccentricity and from V1 to V4.
     """
     anterior, dorsal = cortex.place_in_area(areas, AREAS["motion energy"])
     warp = cortex.smooth_fields(rng, 2, 20)[vertices] * 0.1
@@ -114,7 +114,7 @@ def motion_energy_weights(rng: np.random.Generator, areas: np.ndarray, vertices:
 
 
 def _smooth_weights(rng: np.random.Generator, vertices: np.ndarray, features: int) -> np.ndarray:
-    """Tuning that changes smoothly over the cortex, rotated for each subject, float32 [features, V]."""
+    """Tuning that varies smoothly over the cortex and differs between subjects, float32 [features, V]."""
     return np.ascontiguousarray(cortex.smooth_fields(rng, features, _FIELD_STEPS)[vertices].T)
 
 
@@ -128,7 +128,7 @@ def object_weights(rng: np.random.Generator, areas: np.ndarray, vertices: np.nda
 
 
 def gains(rng: np.random.Generator, driver: np.ndarray) -> np.ndarray:
-    """Strength of each vertex's response, float32 [59412]: patchy, weaker for the decoys and far from the senses."""
+    """Response strength of each vertex, float32 [59412]: patchy, with a mean that depends on the driver."""
     patchy = np.exp(0.5 * cortex.smooth_fields(rng, 1, 8)[:, 0] - 0.125)
     strength = np.array([_STRENGTH[name] for name in DRIVERS])[driver]
     return (patchy * strength).astype(np.float32)
@@ -154,8 +154,8 @@ def make_subject(spec: SubjectSpec, covariance: Mapping[str, np.ndarray]) -> Sub
     ----------
     spec : SubjectSpec
     covariance : mapping of driver name to float [features, features]
-        Covariance of the convolved features over the training films (`forward.response_covariance`), by which responses
-        are scaled.
+        Covariance of the convolved features over the training films (`forward.response_covariance`), used to scale the
+        responses.
     """
     areas = area_names()
     driver = driver_map(areas)

@@ -1,7 +1,7 @@
-"""FreeSurfer's annotation files (`*.annot`): a label for each vertex of one hemisphere, and a table of names.
+"""FreeSurfer annotation files (`*.annot`): a label for each vertex of one hemisphere, and a table of names.
 
-Read here, byte by byte within the file's own length, because nibabel's reader trusts the counts that a file states and
-gives a vertex whose label the table lacks that of another.
+Parsed here, never past the end of the file, because nibabel's reader trusts the counts stated in the file and gives a
+vertex whose label is not in the table the label of another.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ MAX_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Annotation:
-    """`keys` (n,) int64 by vertex; `table` from each key to its name and colour (three floats, 0..1)."""
+    """`keys` (n,) int64 by vertex; `table` maps each key to its name and colour (three floats, 0..1)."""
 
     keys: np.ndarray
     table: dict[int, tuple[str, tuple[float, float, float]]]
 
 
 def load_annot(path: Path | str) -> Annotation:
-    """Read an annotation of either version of its table; a key is red + 256 green + 65,536 blue, as in the file.
+    """Read an annotation with either version of the table; a key is red + 256 green + 65,536 blue, as in the file.
 
     Raises
     ------
     MindvizError
-        If the file is missing, too large, cut off, without a table, or not an annotation of all vertices in order.
+        If the file is missing, too large, truncated, without a table, or not an annotation of vertices 0, 1, 2, ….
     """
     path = Path(path)
     if not path.is_file():
@@ -47,7 +47,7 @@ def load_annot(path: Path | str) -> Annotation:
 
 
 class _Reader:
-    """Walks through the bytes once; what would reach past their end is refused."""
+    """Parses the bytes once; refuses to read past the end."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self.path, self.content, self.place = path, content, 0
@@ -65,7 +65,7 @@ class _Reader:
 
     def table(self) -> dict[int, tuple[str, tuple[float, float, float]]]:
         version = self.number(signed=True)
-        if version > 0:  # the old one: this is the number of entries, which lie in order
+        if version > 0:  # the old version: this is the number of entries, stored in order
             self.text()
             entries = version
         elif version == -2:
@@ -95,7 +95,7 @@ class _Reader:
 
     def take(self, length: int) -> bytes:
         if length > len(self.content) - self.place:
-            self.refuse("one that ends too early")
+            self.refuse("a truncated one")
         self.place += length
         return self.content[self.place - length : self.place]
 

@@ -21,18 +21,18 @@ _STRUCTURES = ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")
 def write_dscalar(surface_map: SurfaceMap, path: Path | str, simulated: bool = False) -> Path:
     """Write a map as ``*.dscalar.nii``: one row of 59,412 cortical grayordinates, NaN where the map has no value.
 
-    The name of a `simulated` map says so: it is all that Workbench shows of where a map comes from.
+    A `simulated` map is named as such, because the name is all that Workbench shows of a map's origin.
 
     Raises
     ------
     MindvizError
-        For a map on another mesh, or a name that does not end so.
+        For a map on another mesh, or a file name without that ending.
     """
     return write_dscalars([surface_map], path, simulated)
 
 
 def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str, simulated: bool = False) -> Path:
-    """`write_dscalar` of several maps: a row for each, in their order, called by its label."""
+    """`write_dscalar` for several maps: one row each, in order, named by the map's label."""
     import nibabel as nib
 
     from mindviz.storage import atomic_file
@@ -59,7 +59,7 @@ def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str, simulat
 
 
 def load_dscalar(path: Path | str, row: int = 0) -> SurfaceMap:
-    """Read a row of a ``*.dscalar.nii``; vertices that it leaves out are NaN. Errors as `read_row`."""
+    """Read a row of a ``*.dscalar.nii``; vertices missing from the file are NaN. Errors as for `read_row`."""
     values, names, _ = read_row(path, "ScalarAxis", row)
     return from_cortex(values, MESH, names)
 
@@ -69,28 +69,28 @@ def read_row(
 ) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
     """Values by cortical index (59412,), NaN where the file has none; the row's name; its label table.
 
-    `kind` is ``"ScalarAxis"`` or ``"LabelAxis"``, which alone has a table.
+    `kind` is ``"ScalarAxis"`` or ``"LabelAxis"``; only the latter has a table.
 
     Raises
     ------
     MindvizError
-        Missing, packed, unreadable, of another kind, of another mesh, or without such a row.
+        If the file is missing, compressed, unreadable, of another kind, on another mesh, or lacks the row.
     """
     path = Path(path)
     if not path.is_file():
         raise MindvizError(f"{path}: expected a CIFTI file, found nothing")
-    if path.suffix.lower() != ".nii":  # what is packed could unpack to any size
+    if path.suffix.lower() != ".nii":  # a compressed file could decompress to any size
         raise MindvizError(f"{path}: expected a CIFTI file that ends in .nii, found {path.suffix or 'no ending'}")
     try:
         return _read(path, kind, row)
     except MindvizError:
         raise
     except _unreadable() as error:
-        raise MindvizError(f"{path}: expected a CIFTI file, found what does not read ({error})") from error
+        raise MindvizError(f"{path}: expected a CIFTI file, found one that cannot be read ({error})") from error
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What nibabel raises where header, XML and data contradict each other."""
+    """The exceptions that nibabel raises where header, XML and data contradict each other."""
     import nibabel as nib
 
     own = (
@@ -107,7 +107,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 
 def _read(path: Path, kind: str, row: int) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:
-    """As `read_row`, but raises what nibabel raises."""
+    """`read_row` with nibabel's own exceptions."""
     import nibabel as nib
 
     image = nib.load(path)
@@ -128,7 +128,7 @@ def _read(path: Path, kind: str, row: int) -> tuple[np.ndarray, str, dict[int, t
 
 
 def _by_cortex(path: Path, models: object, stored: np.ndarray) -> np.ndarray:
-    """Values of the brain models' cortex by cortical index."""
+    """The stored values of the cortical brain models, by cortical index."""
     import nibabel as nib
 
     assert isinstance(models, nib.cifti2.BrainModelAxis)

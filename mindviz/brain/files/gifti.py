@@ -1,8 +1,7 @@
 """GIFTI functional maps, one file per hemisphere: written atomically, read defensively.
 
-nibabel opens whatever local file a GIFTI names as its external data, so an uploaded file could read the disk. A file is
-therefore looked through first, with expat, by its own declared text encoding, and the very bytes that were checked are
-the bytes that are loaded.
+nibabel opens whatever local file a GIFTI names as external data, so an uploaded file could read the disk. Each file is
+therefore checked first, with expat, in its declared text encoding, and exactly the bytes that were checked are loaded.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 * 2**20
 _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
-# nibabel and Connectome Workbench name this document type in every file; expat does not fetch it. Any other is refused.
+# Declared by nibabel and Connectome Workbench in every file; not fetched by expat. No other document type is allowed.
 _GIFTI_DTD = "http://www.nitrc.org/frs/download.php/"
 _STRUCTURES = {"left": "CortexLeft", "right": "CortexRight"}
-# what nibabel raises where attributes and data contradict each other; it asserts, too
+# raised by nibabel where attributes and data contradict each other; some of its checks are assertions
 _UNREADABLE = (
     ValueError,
     LookupError,
@@ -48,7 +47,7 @@ def write_gifti(
     """Write ``<stem>_hemi-L.func.gii`` and ``<stem>_hemi-R.func.gii``.
 
     The files hold float32 values by mesh vertex (NaN where the map has none) and name their hemisphere, mesh and label;
-    `about` is what else their metadata say.
+    `about` is further metadata.
 
     Returns
     -------
@@ -61,12 +60,12 @@ def write_gifti(
 def write_gifti_maps(
     surface_maps: Sequence[SurfaceMap], folder: Path | str, stem: str, about: Mapping[str, str] | None = None
 ) -> tuple[Path, Path]:
-    """`write_gifti` of several maps on one mesh: a data array for each, in their order, called by its label.
+    """`write_gifti` for several maps on one mesh: one data array each, in order, named by the map's label.
 
     Raises
     ------
     MindvizError
-        For no map, or maps on several meshes.
+        For no maps, or maps on different meshes.
     """
     from mindviz.storage import atomic_file
 
@@ -96,17 +95,17 @@ def _encode(surface_maps: Sequence[SurfaceMap], side: str, about: Mapping[str, s
     meta = GiftiMetaData({**about, **where})
     xml = GiftiImage(meta=meta, darrays=arrays).to_bytes()
     start, end = xml.index(b"<!DOCTYPE"), xml.index(b"<GIFTI")
-    return xml[:start] + xml[end:]  # readers need no document type, and careful ones refuse it
+    return xml[:start] + xml[end:]  # readers do not need the document type, and careful ones refuse it
 
 
 def read_gifti(path: Path | str) -> GiftiImage:
-    """Read a GIFTI file, after checking that it holds all of its data itself.
+    """Read a GIFTI file after checking that it refers to no external data.
 
     Raises
     ------
     MindvizError
-        If the file is missing, too large, not GIFTI, empty, names external data, or declares a document type or
-        entities.
+        If the file is missing, too large, not GIFTI, empty, names external data, or declares entities or a document
+        type other than GIFTI's own.
     """
     path = Path(path)
     from nibabel.gifti import GiftiImage
@@ -144,7 +143,7 @@ def check_gifti(path: Path | str) -> bytes:
 
 
 class _Check:
-    """Walks through the XML once and raises at the first thing that a harmless GIFTI does not have."""
+    """Parses the XML once and raises at the first construct that a harmless GIFTI does not contain."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -191,12 +190,12 @@ class _Check:
     def end(self, name: str) -> None:
         if name != "Data" or self.text is None:
             return
-        # a few kilobytes can unpack to gigabytes: stop at the limit instead of letting nibabel unpack it all
+        # a few kilobytes can decompress to gigabytes: stop at the limit before nibabel decompresses them all
         unpacker = zlib.decompressobj()
         try:
             size = len(unpacker.decompress(base64.b64decode("".join(self.text)), MAX_BYTES))
         except (zlib.error, binascii.Error):
-            self.refuse("compressed data that do not unpack")
+            self.refuse("compressed data that cannot be decompressed")
         if size >= MAX_BYTES:
             self.refuse(f"compressed data of more than {MAX_BYTES >> 20} MB")
         self.text = None

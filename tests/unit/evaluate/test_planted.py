@@ -1,4 +1,4 @@
-"""Maps against a planted truth in the report: each method by brute force, and no section where none is planted."""
+"""Maps against a planted truth in the report: each method by brute force, and no section if none is planted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_method_is_scored_beside_the_untrained_encoder(found: Planted) -> 
     for score in found.scores:
         assert (score.untrained is None) == (score.method == "pattern")
         for agreed in (score.trained, *([score.untrained] if score.untrained else [])):
-            if score.method in WITHOUT_INTERVAL:  # all clips' maps are made of the same scans
+            if score.method in WITHOUT_INTERVAL:  # the maps of all clips use the same scans
                 assert agreed.auroc_interval is agreed.rho_interval is None and agreed.auroc is not None
                 continue
             low, high = agreed.auroc_interval
@@ -62,8 +62,8 @@ def test_every_method_is_scored_beside_the_untrained_encoder(found: Planted) -> 
 
 
 @pytest.mark.parametrize("method", ["gradient_pattern", "lesion_patch", "pattern"])
-def test_a_score_by_brute_force(setup: Setup, found: Planted, method: str) -> None:
-    """Clips 0, 2, 4, 7, 9, 11; pairs of voxels that do and do not answer, one by one."""
+def test_a_score_equals_brute_force(setup: Setup, found: Planted, method: str) -> None:
+    """Clips 0, 2, 4, 7, 9, 11; all pairs of a voxel that responds and one that does not."""
     explainer = Explainer(setup.decoder, "1", scans=run_scans(setup.dataset, "1"))
     windows = [setup.dataset.window("1", "test1", i) for i in (0, 2, 4, 7, 9, 11)]
     values = explainer.maps(windows, method).mean(axis=0)
@@ -85,7 +85,7 @@ def test_the_section_is_in_all_three_files(setup: Setup, found: Planted, tmp_pat
             assert all(cell.replace("'", "&#x27;" if name.endswith("html") else "'") in text for cell in row)
 
 
-def test_without_a_truth_there_is_no_section_and_a_sentence(setup: Setup, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_without_a_truth_a_sentence_replaces_the_section(setup: Setup, tiny_dataset: Path, tmp_path: Path) -> None:
     without = planted_truth(replace(setup, dataset=Dataset.open(tiny_dataset)))
     assert without == Planted(missing=NO_TRUTH) and without.record() == {"missing": NO_TRUTH}
     for page in (markdown("T", {}, (), {}, (), without), html("T", {}, (), {}, (), without)):
@@ -99,7 +99,7 @@ def test_a_checkpoint_without_a_mean_scan_says_so(setup: Setup, monkeypatch: pyt
     assert "no mean scan" in planted_truth(setup).missing
 
 
-def test_which_methods_have_no_interval_is_said(found: Planted) -> None:
+def test_the_report_names_methods_without_an_interval(found: Planted) -> None:
     assert {"gradient_pattern", "pattern"} == WITHOUT_INTERVAL
     names = f"{METHODS['gradient_pattern'].name} and {METHODS['pattern'].name}"
     assert f"none for {names}, where the maps of all clips are made of the same scans" in found.about
@@ -108,7 +108,7 @@ def test_which_methods_have_no_interval_is_said(found: Planted) -> None:
     assert "none for" not in Planted().about
 
 
-def test_what_a_method_refuses_does_not_lose_the_report(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_method_does_not_lose_the_report(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise MindvizError("expected finite values, found NaN.")
 
@@ -118,8 +118,8 @@ def test_what_a_method_refuses_does_not_lose_the_report(setup: Setup, monkeypatc
     assert "found NaN" in planted_truth(setup).missing
 
 
-def test_what_cannot_be_told_is_a_dash(setup: Setup, tmp_path: Path) -> None:
-    """Voxels that all answer give no AUROC: None in JSON, no NaN, which is no JSON."""
+def test_undefined_scores_are_shown_as_a_dash(setup: Setup, tmp_path: Path) -> None:
+    """If all voxels respond, AUROC is undefined: None in JSON, because NaN is not valid JSON."""
     folder = tmp_path / "data"
     shutil.copytree(setup.dataset.folder, folder)
     plant(folder, np.ones(59412), np.linspace(0, 1, 59412))

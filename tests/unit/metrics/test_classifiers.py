@@ -1,4 +1,4 @@
-"""Pretrained classifiers: the packaged one, and transformers' own classes at a tiny size, from a folder."""
+"""Pretrained classifiers: the packaged one, and tiny transformers models from a folder."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ CLIPS = np.random.default_rng(0).integers(0, 256, (3, 6, 32, 32, 3)).astype(np.u
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory):
-    """A ViT of random weights in the layout of transformers."""
+    """A ViT with random weights in the layout of transformers."""
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     folder = tmp_path_factory.mktemp("tiny-vit")
@@ -27,7 +27,7 @@ def vit(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def videomae(tmp_path_factory):
-    """A VideoMAE of random weights, which reads 16 frames."""
+    """A VideoMAE with random weights, which reads 16 frames."""
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
 
     folder = tmp_path_factory.mktemp("tiny-videomae")
@@ -61,8 +61,8 @@ def test_a_videomae_judges_the_video(videomae):
     assert np.abs(scores[0] - found.scores(CLIPS[:1, ::-1])).max() > 1e-6, "the order of frames counts"
 
 
-def test_efficientnet_knows_a_picture():
-    """A drawn traffic light is no natural image; but two different pictures must not look the same to it."""
+def test_efficientnet_distinguishes_two_pictures():
+    """A drawn traffic light is not a natural image, but different pictures must give different scores."""
     found = classifiers.efficientnet(64)
     flat = np.zeros((1, 2, 64, 64, 3), np.uint8)
     flat[:, 1] = 200
@@ -92,11 +92,11 @@ def test_incomplete_folders_are_refused(vit, tmp_path):
         classifiers.video_transformer(tmp_path)
     for name in ("model.safetensors", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((vit / name).read_bytes())
-    with pytest.raises(MindvizError, match="files that do not read as one"):
+    with pytest.raises(MindvizError, match="files that cannot be loaded as one"):
         classifiers.image_transformer(tmp_path)
 
 
-def test_weights_that_are_not_there_are_not_made_up(vit, tmp_path):
+def test_missing_weights_are_refused_rather_than_initialised(vit, tmp_path):
     from safetensors.torch import load_file, save_file
 
     for name in ("config.json", "preprocessor_config.json"):

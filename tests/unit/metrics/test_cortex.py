@@ -1,4 +1,4 @@
-"""Parcels and planted truths, against counts by hand and brute force."""
+"""Parcels and planted truths, against manual counts and brute force."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _maps(visual: float, default: float, seed: int = 0) -> np.ndarray:
     return noise * np.r_[np.full(6, visual), np.full(2, default)]
 
 
-def test_sums_shares_and_enrichment_by_hand() -> None:
+def test_sums_shares_and_enrichment_match_manual_values() -> None:
     maps = np.tile(np.r_[np.ones(6), 3.0, 3.0], (20, 1))
     found = parcel_summary(maps, VERTICES, YEO, SHOTS)
     assert found.names == ("Visual", "Default") and found.counts.tolist() == [6, 2]
     np.testing.assert_allclose(found.mean, [1, 3])
     np.testing.assert_allclose(found.share, [0.5, 0.5])
     np.testing.assert_allclose(found.enrichment, [0.5 / 0.75, 0.5 / 0.25])
-    np.testing.assert_allclose(found.share_interval, [[0.5, 0.5], [0.5, 0.5]])  # all clips alike
+    np.testing.assert_allclose(found.share_interval, [[0.5, 0.5], [0.5, 0.5]])  # all clips are equal
 
 
 def test_a_uniform_map_is_enriched_nowhere() -> None:
@@ -36,7 +36,7 @@ def test_a_uniform_map_is_enriched_nowhere() -> None:
     np.testing.assert_allclose(found.enrichment, 1)
 
 
-def test_intervals_are_those_of_the_bootstrap_over_shots() -> None:
+def test_intervals_equal_those_of_the_bootstrap_over_shots() -> None:
     maps = _maps(1, 2) * np.repeat([1, 2, 3, 4, 5], 4)[:, None]
     found = parcel_summary(maps, VERTICES, YEO, SHOTS, num=500, seed=3)
     expected = bootstrap_interval(maps[:, :6].mean(1), SHOTS, num=500, seed=3)
@@ -45,7 +45,7 @@ def test_intervals_are_those_of_the_bootstrap_over_shots() -> None:
     assert (found.enrichment_interval[:, 1] > found.enrichment).all()
 
 
-def test_truth_by_brute_force() -> None:
+def test_truth_scores_match_brute_force() -> None:
     rng = np.random.default_rng(0)
     answers, values, ceiling = rng.random(60) < 0.4, rng.random(60).round(1), rng.random(60)
     pairs = [(values[i] > values[j]) + (values[i] == values[j]) / 2 for i in np.flatnonzero(answers)
@@ -56,8 +56,8 @@ def test_truth_by_brute_force() -> None:
     assert perfect.auroc == 1 and perfect.rho == pytest.approx(1) and perfect.rho_within == pytest.approx(1)
 
 
-def test_intervals_of_a_truth_score_are_those_of_drawn_shots() -> None:
-    """Against the draws by hand: the mean map of the clips of five shots drawn, scored, five hundred times."""
+def test_intervals_of_a_truth_score_equal_those_of_resampled_shots() -> None:
+    """Against explicit draws: five hundred times, draw five shots and score the mean map of their clips."""
     rng = np.random.default_rng(0)
     answers, ceiling, maps = rng.random(30) < 0.4, rng.random(30), rng.random((20, 30))
     maps += 0.2 * answers * rng.random((20, 1))
@@ -76,7 +76,7 @@ def test_intervals_of_a_truth_score_are_those_of_drawn_shots() -> None:
         truth_intervals(maps, answers, ceiling, SHOTS, level=1.0)
 
 
-def test_what_cannot_be_scored_is_nan() -> None:
+def test_undefined_scores_are_nan() -> None:
     answers, ceiling = np.array([True, True, False]), np.array([0.5, 0.7, 0.2])
     constant = truth_score(np.ones(3), answers, ceiling)
     assert constant.auroc == 0.5 and np.isnan(constant.rho) and np.isnan(constant.rho_within)
@@ -102,7 +102,7 @@ def test_voxels_without_a_value_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("maps", "message"),
     [
-        (np.ones((20, 7)), r"each of 8 voxels is expected, found maps \(20, 7\)"),
+        (np.ones((20, 7)), r"expected one value for each of 8 voxels, found maps \(20, 7\)"),
         (-np.ones((20, 8)), "not below 0"),
         (np.full((20, 8), np.nan), "must be finite"),
         (np.zeros((20, 8)), "found one of zeros only"),
@@ -121,7 +121,7 @@ def test_voxels_outside_every_parcel_are_refused() -> None:
 
 
 @pytest.mark.parametrize("part", ["values", "answers", "ceiling"])
-def test_a_truth_that_does_not_fit_is_refused(part: str) -> None:
+def test_a_truth_of_another_shape_is_refused(part: str) -> None:
     given = {"values": np.ones(4), "answers": np.ones(4, bool), "ceiling": np.ones(4)}
     given[part] = given[part][:3]
     with pytest.raises(MindvizError, match="must have one shape"):

@@ -1,4 +1,4 @@
-"""Permutation tests and bootstrap intervals: exact small cases, error rates under the null, and what shots change."""
+"""Permutation tests and bootstrap intervals: exact small cases, error rates under the null, and the effect of shots."""
 
 from itertools import permutations
 
@@ -30,7 +30,7 @@ def test_shuffling_moves_whole_shots():
     assert orders == {sum(order, ()) for order in permutations(blocks)}
 
 
-def test_permutation_p_equals_all_orders():
+def test_the_permutation_p_matches_all_orders_of_shots():
     rng = np.random.default_rng(1)
     shots = np.array([0, 0, 1, 2, 2, 2, 3])
     scores = rng.normal(size=(7, 7)) + 1.0 * np.eye(7)
@@ -43,8 +43,8 @@ def test_permutation_p_equals_all_orders():
     assert test.p == pytest.approx(np.mean(np.array(exact) >= observed - 1e-12), abs=0.015)
 
 
-def test_false_alarms_stay_at_the_level_though_clips_depend_on_each_other():
-    """Predictions that know nothing but persist in time: 5 % of tests may fall below 0.05; unblocked, more do."""
+def test_false_positives_stay_at_the_level_although_clips_are_dependent():
+    """Autocorrelated predictions without information: 5 % of tests may fall below 0.05; without blocks, more do."""
     blocked, free = [], []
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def test_false_alarms_stay_at_the_level_though_clips_depend_on_each_other():
     assert rate_free > rate
 
 
-def test_permutation_finds_what_is_there():
+def test_the_permutation_test_detects_a_true_effect():
     rng = np.random.default_rng(3)
     shots, truth = film(rng)
     score = label_score("category", "judge", truth, truth, 8, shots, num_permutations=999)
@@ -82,7 +82,7 @@ def test_bootstrap_covers_the_truth_when_shots_are_drawn_whole():
     assert np.mean(covered_free) < 0.8
 
 
-def test_results_repeat_with_the_seed():
+def test_results_are_reproducible_with_a_seed():
     rng = np.random.default_rng(5)
     shots, truth = film(rng)
     values = rng.normal(size=len(shots))
@@ -100,7 +100,7 @@ def test_chance_levels():
     assert score.value == pytest.approx(0.3) and score.chance == {"grey": 0.2} and score.p is None
 
 
-def test_refusals():
+def test_bad_input_is_refused():
     with pytest.raises(MindvizError, match="two shots"):
         permutation_test(np.eye(3), np.zeros(3))
     with pytest.raises(MindvizError, match="square"):

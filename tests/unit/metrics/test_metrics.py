@@ -1,4 +1,4 @@
-"""The metrics against independent oracles: sampled trials, brute force over all draws, formulas written out."""
+"""The metrics against independent references: sampled trials, brute force over all draws, explicit formulas."""
 
 from itertools import combinations
 
@@ -68,11 +68,11 @@ def test_chance_levels_and_constant_scores():
     assert n_way_chance(50, num_true=3) == pytest.approx(3 / 52)
     assert n_way_chance(50) == pytest.approx(1 / 50)
     assert n_way_chance(10, top_k=3) == pytest.approx(0.3)
-    # A classifier that says nothing is at chance, not at 0 or 1.
+    # An uninformative classifier is at chance, not at 0 or 1.
     assert n_way_top_k(np.zeros((1, 9)), np.array([[1, 4, 5]]), 3)[0] == pytest.approx(3 / 5)
 
 
-def test_n_way_extremes():
+def test_n_way_accuracy_is_1_or_0_at_the_extremes():
     scores = np.eye(5)
     assert n_way_top_k(scores, np.arange(5), 5).tolist() == [1] * 5
     assert n_way_top_k(-scores, np.arange(5), 2).tolist() == [0] * 5
@@ -97,7 +97,7 @@ def test_n_way_refuses_bad_input(scores, truth, n_way, top_k, message):
         n_way_top_k(scores, truth, n_way, top_k)
 
 
-def test_identification_by_hand():
+def test_identification_matches_manual_values():
     similarity = np.array([[0.9, 0.1, 0.2], [0.8, 0.5, 0.6], [0.3, 0.7, 0.7]])
     result = identify(similarity, np.array([0, 0, 1]))
     assert result.right_clip.tolist() == [1, 0, 0.5]
@@ -117,7 +117,7 @@ def test_identification_of_random_embeddings_is_at_chance():
     assert np.mean([r.pairwise for r in results]) == pytest.approx(0.5, abs=0.02)
 
 
-def test_equal_candidates_are_equally_similar_to_the_last_bit():
+def test_equal_candidates_have_bitwise_equal_similarities():
     rng = np.random.default_rng(0)
     captions, which = rng.standard_normal((61, 1024)), rng.integers(61, size=238)
     found = cosine_similarity(rng.standard_normal((238, 1024)), captions[which])

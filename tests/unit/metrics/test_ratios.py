@@ -1,4 +1,4 @@
-"""Ratios with their interval, against drawing shots by hand."""
+"""Ratios and their intervals, against explicit resampling of shots."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from mindviz.metrics.ratios import bootstrap_ratio, ratio_score
 from mindviz.types import MindvizError
 
 
-def test_the_interval_is_that_of_drawn_shots():
+def test_the_interval_equals_that_of_resampled_shots():
     rng = np.random.default_rng(0)
     shots = np.repeat(np.arange(30), [1, 2, 3] * 10)
     top, bottom = rng.random(60) * 0.5, rng.random(60) + 0.5
@@ -20,7 +20,7 @@ def test_the_interval_is_that_of_drawn_shots():
     assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([low, high], abs=0.02)
 
 
-def test_clips_may_count_on_one_side_only():
+def test_clips_may_count_in_only_one_of_the_two_means():
     values = np.array([1.0, 0, 1, 1, 1, 0])
     unseen = np.array([True, True, False, False, True, False])
     top, bottom = np.where(unseen, values, np.nan), np.where(~unseen, values, np.nan)
@@ -30,12 +30,12 @@ def test_clips_may_count_on_one_side_only():
     assert score is not None and score.num_clips == 3 and score.chance == {"target": 0.85}
 
 
-def test_what_does_not_vary_together_has_a_ratio_of_one_without_doubt():
+def test_equal_values_have_a_ratio_of_one_with_no_uncertainty():
     values = np.random.default_rng(1).random(40)
     assert bootstrap_ratio(values, values, np.arange(40) // 2) == pytest.approx((1, 1, 1))
 
 
-def test_no_ratio_to_nothing():
+def test_a_ratio_with_an_empty_or_zero_denominator_is_refused():
     some, none = np.ones(4), np.full(4, np.nan)
     assert ratio_score("a", "b", some, np.zeros(4), np.arange(4), 1) is None
     assert ratio_score("a", "b", none, some, np.arange(4), 1) is None

@@ -1,4 +1,4 @@
-"""Figures: what they show follows from the map; files are whole; bad input is a sentence."""
+"""Figures show the map; files are complete; bad input gives a message."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def _colourful(path):
     return rgb.max(axis=2) - rgb.min(axis=2) > 30  # pixels that are not grey
 
 
-def test_the_caution_stands_whole_below_the_colour_bar_and_covers_nothing(tmp_path):
+def test_the_whole_caution_is_below_the_colour_bar_and_covers_nothing(tmp_path):
     said = (
         "Attention is not importance: "
         + "it tells which patches of cortex the encoder mixed. " * 5
@@ -52,7 +52,7 @@ def _stages(caution):
 
 
 @pytest.mark.parametrize("draw", [_stages, lambda said: plot_networks(_area_map(["V1"]), "yeo7", "By", "a", said)])
-def test_every_figure_of_a_map_says_what_it_does_not_say_and_covers_nothing(draw, tmp_path):
+def test_every_figure_of_a_map_carries_its_caution_without_covering_anything(draw, tmp_path):
     said = "Attention is not importance: " + "it tells which patches the encoder mixed. " * 4 + "No $ is a formula $."
     plain, figure = draw(""), draw(said)
     text = next(t for t in figure.texts if "importance" in t.get_text())
@@ -66,38 +66,38 @@ def test_every_figure_of_a_map_says_what_it_does_not_say_and_covers_nothing(draw
     assert "No $ is a formula $." in " ".join(path.split())
 
 
-def test_the_bars_for_a_page_carry_the_caution_too():
+def test_the_plotly_bars_carry_the_caution_too():
     bars = network_bars(_area_map(["V1"]), caution="Attention < importance. " * 9)
     (said,) = bars.layout.annotations
     assert said.text.count("&lt;") == 9 and "<br>" in said.text and bars.layout.margin.b > 100
     assert not network_bars(_area_map(["V1"])).layout.annotations
 
 
-def test_v1_is_painted_at_the_back_of_the_medial_views(tmp_path):
+def test_v1_is_drawn_at_the_occipital_end_of_the_medial_views(tmp_path):
     figure = plot_cortex(_area_map(["V1"]), "V1", "a.u.", simulated=True, dpi=60)
     shown = _colourful(save_figure(figure, tmp_path / "v1.png"))
     height, width = shown.shape
     medial = shown[int(0.5 * height) : int(0.87 * height)]
     columns = np.nonzero(medial)[1]
     assert columns.size > 100
-    # left hemisphere's medial view: the occipital pole is at its left end; right hemisphere's: at its right end
+    # medial view: the occipital pole is at the left end of the left hemisphere and the right end of the right one
     assert (columns < 0.25 * width).any() and (columns > 0.75 * width).any()
     assert not medial[:, int(0.3 * width) : int(0.7 * width)].any()
     assert "simulated data" in figure.get_suptitle()
 
 
-def test_a_threshold_hides(tmp_path):
+def test_a_threshold_hides_smaller_values(tmp_path):
     hidden = _colourful(save_figure(plot_cortex(_area_map(["V1"]), threshold=5.0, dpi=40), tmp_path / "hidden.png"))
     assert not hidden[: int(0.87 * len(hidden))].any()
 
 
-def test_svg_keeps_the_words_as_text(tmp_path):
+def test_svg_keeps_text_as_text(tmp_path):
     path = save_figure(plot_networks(_area_map(["V1"]), "yeo7", "By network", "a.u."), tmp_path / "bars.svg")
     assert "By network" in path.read_text() and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(("fill", "note"), [(np.nan, "no values"), (1.5, "constant: 1.5")])
-def test_empty_and_constant_maps_are_drawn_and_say_so(fill, note, tmp_path):
+def test_empty_and_constant_maps_are_drawn_with_a_note(fill, note, tmp_path):
     figure = plot_cortex(from_cortex(np.full(59412, fill)), surface="flat", dpi=40)
     assert note in figure.get_suptitle()
     painted = _colourful(save_figure(figure, tmp_path / "flat.png"))[30:100]
@@ -133,7 +133,7 @@ def test_a_network_without_voxels_has_no_mean_and_no_bar():
     assert texts.count("no voxels") == int((found.counts == 0).sum()) > 0
 
 
-def test_bad_input_is_one_clear_sentence(tmp_path):
+def test_bad_input_is_refused_with_a_clear_message(tmp_path):
     with pytest.raises(MindvizError, match=r"ends in .png, .svg, .pdf, found .bmp"):
         save_figure(plot_networks(_area_map(["V1"])), tmp_path / "x.bmp")
     with pytest.raises(MindvizError, match="left hemisphere"):

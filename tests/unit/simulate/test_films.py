@@ -1,4 +1,4 @@
-"""The films of the demo world: what they promise, and that a seed is a film."""
+"""The films of the demo world: their contents, and their dependence on the seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def film() -> films.Film:
     return films.make_film("tiny", seed=3, seconds=60)
 
 
-def test_the_world_is_as_large_as_promised() -> None:
+def test_the_world_has_the_documented_size() -> None:
     assert len(OBJECTS) >= 48 and len({o.name for o in OBJECTS}) == len(OBJECTS)
     assert len(CATEGORIES) >= 8 and len(SETTINGS) >= 8 and len(films.MOTIONS) >= 8
 
@@ -28,7 +28,7 @@ def test_each_sprite_is_drawn_and_premultiplied() -> None:
         assert (picture[..., :3] <= picture[..., 3:] + 1e-6).all()
 
 
-def test_an_unknown_object_is_named() -> None:
+def test_an_unknown_object_is_named_in_the_error() -> None:
     with pytest.raises(MindvizError, match="unicorn"):
         object_named("unicorn")
 
@@ -69,8 +69,8 @@ def test_the_object_moves_as_the_motion_says(motion: str, frames: int) -> None:
     assert (len(set(np.round(angle, 6))) == frames) == (motion == "spinning")
 
 
-def test_what_is_drawn_lies_where_the_film_says() -> None:
-    """An independent look: the difference to the empty setting is centred on the stated position."""
+def test_the_object_is_drawn_at_the_stated_position() -> None:
+    """An independent check: the difference from the empty setting is centred on that position."""
     rng = np.random.default_rng(1)
     canvas = SETTINGS["room"][1](rng)
     position, size, angle = films._trajectory(rng, _shot("right"))

@@ -38,7 +38,7 @@ def subject(covariance):
 
 
 # ---------------------------------------------------------------------- areas
-def test_areas_have_the_drivers_the_literature_gives_them_and_the_rest_none():
+def test_areas_have_the_drivers_from_the_literature_and_the_rest_have_none():
     names = areas.area_names()
     drivers = np.array(areas.DRIVERS)[areas.driver_map(names)]
     expected = {"V1": "motion energy", "MT": "local motion", "FFC": "object meaning", "PHA1": "setting"}
@@ -81,7 +81,7 @@ def test_random_maps_are_standardised_and_smooth():
 
 # ---------------------------------------------------------------------- features
 def _grating(direction: float) -> np.ndarray:
-    """30 frames of a grating of 4 cycles a frame that drifts with 0.75 cycles a second to 0 (right) or 180 degrees."""
+    """30 frames of a grating of 4 cycles a frame that drifts at 0.75 cycles a second to 0 (right) or 180 degrees."""
     x = np.arange(64) / 64
     phase = 2 * np.pi * (4 * x[None, :] - np.cos(np.deg2rad(direction)) * 0.75 * np.arange(30)[:, None] / 3)
     rows = np.repeat((127 + 100 * np.cos(phase))[:, None, :], 64, axis=1)
@@ -89,12 +89,12 @@ def _grating(direction: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("moves_to", "label"), [(0, 180), (180, 0)])
-def test_motion_energy_tells_the_direction_of_a_drifting_grating(moves_to, label):
+def test_motion_energy_encodes_the_direction_of_a_drifting_grating(moves_to, label):
     energy = features.motion_energy(_grating(moves_to))[10:20].mean(0)
     t = features.tuning()
     best = int(np.argmax(energy))
     assert (t.direction[best], t.spatial[best], t.temporal[best]) == (label, 4, 0.75)
-    horizontal = features.local_motion(energy[None])[0, 16]  # the middle place, along 0 degrees
+    horizontal = features.local_motion(energy[None])[0, 16]  # the middle position, along 0 degrees
     assert np.sign(horizontal) == np.sign(np.cos(np.deg2rad(label)))
 
 
@@ -103,7 +103,7 @@ def test_position_features_follow_the_object_and_ignore_cuts():
     values = features.position_and_size(position, np.full(20, 0.5))
     assert (
         np.argmax(values[2, :9]) == 3 and np.argmax(values[12, :9]) == 5
-    )  # the left and the right place, half way down
+    )  # the left and right positions at half height
     assert np.abs(values[:, 11:13]).max() <= 0.5 and not values[:, 14].any()
 
 
@@ -116,7 +116,7 @@ def test_a_vocabulary_keeps_the_geometry_of_its_embeddings(monkeypatch):
     assert np.linalg.norm(codes[0] - codes[1]) < 0.5 * np.linalg.norm(codes[0] - codes[2])
 
 
-def test_decoys_are_the_same_in_every_repeat_and_know_nothing_of_the_picture():
+def test_decoys_are_equal_in_every_repeat_and_independent_of_the_picture():
     first = features.sound_track("seg1", 1440, 0)
     assert np.array_equal(first, features.sound_track("seg1", 1440, 0))
     assert np.abs(np.corrcoef(first.T, features.sound_track("seg2", 1440, 0).T)[:12, 12:]).mean() < 0.2
@@ -139,9 +139,9 @@ def test_the_first_kept_volume_is_acquired_at_film_second_1(volumes, first):
     assert times[cleaning.kept_volumes(volumes)].shape == (240,)
 
 
-def test_convolution_agrees_with_numpys_on_a_fine_grid():
+def test_convolution_agrees_with_numpy_on_a_fine_grid():
     stimulus = np.random.default_rng(0).normal(size=1440)
-    fine = np.repeat(stimulus, 30)  # 90 a second
+    fine = np.repeat(stimulus, 30)  # 90 per second
     kernel = forward.haemodynamic_response(np.arange(0, 32, 1 / 90)) / 90
     oracle = np.convolve(fine, kernel)
     times = forward.acquisition_times(245)[20:200] - 0.5
@@ -149,7 +149,7 @@ def test_convolution_agrees_with_numpys_on_a_fine_grid():
     assert np.corrcoef(ours, oracle[np.round(times * 90).astype(int)])[0, 1] > 0.99
 
 
-def test_responses_have_the_gain_as_deviation_and_undriven_vertices_none(subject, film):
+def test_the_standard_deviation_of_responses_is_the_gain_and_undriven_vertices_are_0(subject, film):
     bold = forward.responses(subject, film, 245)
     assert not bold[subject.driver == 0].any()
     kept = np.ascontiguousarray(bold[:, cleaning.kept_volumes(245)])
@@ -166,7 +166,7 @@ def test_the_response_of_one_vertex_is_its_weighted_features_convolved_with_its_
     assert np.allclose(bold[vertices[late]], expected @ subject.weights["setting"][:, late], atol=1e-4)
 
 
-def test_a_seed_gives_the_same_subject_and_another_name_another_layout(subject, covariance):
+def test_a_seed_reproduces_a_subject_and_another_name_changes_the_maps(subject, covariance):
     again = subjects.make_subject(subject.spec, covariance)
     other = subjects.make_subject(subjects.SubjectSpec("2", lag=0.2, noise=0.0), covariance)
     ours, theirs = subject.weights["object meaning"], other.weights["object meaning"]
@@ -175,7 +175,7 @@ def test_a_seed_gives_the_same_subject_and_another_name_another_layout(subject, 
     assert np.array_equal(subject.driver, other.driver)
 
 
-def test_receptive_fields_look_at_the_opposite_side_and_grow_outwards():
+def test_receptive_fields_are_contralateral_and_grow_with_eccentricity():
     names = areas.area_names()
     here = np.flatnonzero(np.isin(names, ("V1", "V2")))
     fields = subjects.receptive_fields(np.random.default_rng(0), names, here)
@@ -220,7 +220,7 @@ def test_noise_is_shared_by_neighbours_and_by_networks(noise):
     assert near > 0.5 > same > apart + 0.1 and abs(apart) < 0.05
 
 
-def test_spontaneous_activity_has_its_share_of_the_variance_and_tells_nothing_of_the_film(covariance, film):
+def test_spontaneous_activity_has_its_variance_and_is_uncorrelated_with_the_film(covariance, film):
     spec = subjects.SubjectSpec("1", lag=0.0, noise=0.0, spontaneous=2.0)
     busy = subjects.make_subject(spec, covariance)
     response = forward.responses(busy, film, 245)
@@ -250,7 +250,7 @@ def test_a_raw_run_holds_the_response_on_its_baseline(subject, film):
     assert np.allclose(data[:59412], 10_000 * subject.baseline[:, None] + 100 * response, atol=0.01)
 
 
-def test_repeats_differ_and_a_seed_gives_the_same_run(covariance, subject, film):
+def test_repeats_differ_and_a_seed_reproduces_a_run(covariance, subject, film):
     noisy = subjects.make_subject(subjects.SubjectSpec("1", lag=0.2, noise=2.0), covariance)
     response = np.zeros((59412, 245), np.float32)
     first = raw.simulate_run(noisy, response, "seg1", 1)

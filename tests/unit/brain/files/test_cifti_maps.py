@@ -46,15 +46,15 @@ def test_nibabel_reads_what_we_write(surface_map: SurfaceMap, tmp_path: Path) ->
     assert list(image.header.get_axis(0).name) == ["a map"]
 
 
-def test_round_trip(surface_map: SurfaceMap, tmp_path: Path) -> None:
+def test_a_written_map_reads_back_equal(surface_map: SurfaceMap, tmp_path: Path) -> None:
     found = load_dscalar(write_dscalar(surface_map, tmp_path / "map.dscalar.nii"))
     np.testing.assert_array_equal(found.left, surface_map.left)
     np.testing.assert_array_equal(found.right, surface_map.right)
     assert (found.mesh, found.label) == ("fsLR-32k", "a map")
 
 
-def test_a_file_in_another_order_with_other_structures_and_rows(tmp_path: Path) -> None:
-    """Right before left, some vertices only, a row of something else, and a voxel of the thalamus."""
+def test_structures_in_another_order_and_several_rows_are_read(tmp_path: Path) -> None:
+    """Right before left, only some vertices, an unrelated row, and a voxel in the thalamus."""
     rng = np.random.default_rng(1)
     left, right = (np.sort(rng.choice(v, 40, replace=False)) for v in meshes.cortex_index("fsLR-32k"))
     models = (
@@ -73,7 +73,7 @@ def test_a_file_in_another_order_with_other_structures_and_rows(tmp_path: Path) 
     assert np.isfinite(found.left).sum() == 40 and found.label == "two"
 
 
-def test_labels(tmp_path: Path) -> None:
+def test_a_label_file_gives_keys_and_table(tmp_path: Path) -> None:
     yeo = parcellations.load("yeo7")
     table = {i: (name or "???", (*map(float, yeo.colors[i]), 1.0)) for i, name in enumerate(yeo.names)}
     image = nib.Cifti2Image(yeo.labels[None].astype(np.float32), (nib.cifti2.LabelAxis(["yeo"], [table]), _models()))
@@ -84,7 +84,7 @@ def test_labels(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.colors[1:], yeo.colors[1:], atol=1e-6)
 
 
-def test_what_is_refused(surface_map: SurfaceMap, tmp_path: Path) -> None:
+def test_bad_maps_and_files_are_refused(surface_map: SurfaceMap, tmp_path: Path) -> None:
     path = write_dscalar(surface_map, tmp_path / "map.dscalar.nii")
     with pytest.raises(MindvizError, match="expected a row from 0 to 0, found 3"):
         load_dscalar(path, 3)
@@ -93,12 +93,12 @@ def test_what_is_refused(surface_map: SurfaceMap, tmp_path: Path) -> None:
     with pytest.raises(MindvizError, match=r"gone\.dscalar\.nii: expected a CIFTI file, found nothing"):
         load_dscalar(tmp_path / "gone.dscalar.nii")
     (tmp_path / "text.dscalar.nii").write_text("no")
-    with pytest.raises(MindvizError, match=r"text\.dscalar\.nii: expected a CIFTI file, found what does not read"):
+    with pytest.raises(MindvizError, match=r"text\.dscalar\.nii: expected a CIFTI file, found one that cannot be read"):
         load_dscalar(tmp_path / "text.dscalar.nii")
     whole = path.read_bytes()
     for damaged in (whole[:-9000], whole[:300], whole.replace(b"<BrainModel", b"<BrainMod>l", 1)):
         path.write_bytes(damaged)
-        with pytest.raises(MindvizError, match="found what does not read"):
+        with pytest.raises(MindvizError, match="found one that cannot be read"):
             load_dscalar(path)
     with pytest.raises(MindvizError, match="ends in"):
         write_dscalar(surface_map, tmp_path / "map.nii")
@@ -123,8 +123,8 @@ def test_another_mesh_and_an_empty_cortex_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii.bz2", ".nii.GZ", ""])
-def test_packed_files_are_refused_before_they_are_unpacked(tmp_path, monkeypatch, ending) -> None:
-    """A few kilobytes can unpack to gigabytes."""
+def test_compressed_files_are_refused_before_decompression(tmp_path, monkeypatch, ending) -> None:
+    """A few kilobytes can decompress to gigabytes."""
     path = tmp_path / f"x.dscalar{ending}"
     path.write_bytes(gzip.compress(bytes(1000)))
     monkeypatch.setattr(nib, "load", lambda *_: pytest.fail("nibabel was asked"))
@@ -133,17 +133,19 @@ def test_packed_files_are_refused_before_they_are_unpacked(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("error", [zlib.error, KeyError, IndexError, TypeError, AttributeError, AssertionError])
-def test_whatever_nibabel_raises_names_the_file(tmp_path, monkeypatch, error) -> None:
+def test_any_exception_of_nibabel_becomes_an_error_that_names_the_file(tmp_path, monkeypatch, error) -> None:
     def broken(*_: object) -> None:
         raise error("no")
 
     (tmp_path / "x.dscalar.nii").write_bytes(b"x")
     monkeypatch.setattr(nib, "load", broken)
-    with pytest.raises(MindvizError, match=r"x\.dscalar\.nii: expected a CIFTI file, found what does not read"):
+    with pytest.raises(MindvizError, match=r"x\.dscalar\.nii: expected a CIFTI file, found one that cannot be read"):
         load_dscalar(tmp_path / "x.dscalar.nii")
 
 
-def test_xml_that_contradicts_itself_or_the_values_is_a_sentence(surface_map: SurfaceMap, tmp_path: Path) -> None:
+def test_xml_that_contradicts_itself_or_the_data_is_refused_with_a_message(
+    surface_map: SurfaceMap, tmp_path: Path
+) -> None:
     path = write_dscalar(surface_map, tmp_path / "map.dscalar.nii")
     whole = path.read_bytes()
     first = str(meshes.cortex_index("fsLR-32k")[0][0]).encode()

@@ -1,4 +1,4 @@
-"""GIFTI: what we write is read back by nibabel and nilearn; what could read the disk is refused."""
+"""GIFTI: our files are read by nibabel and nilearn; files that could read the disk are refused."""
 
 import base64
 import zlib
@@ -36,7 +36,7 @@ def test_round_trip_through_nibabel_nilearn_and_our_reader(tmp_path, surface_map
 
 
 def test_files_written_by_nibabel_are_read(tmp_path):
-    # nibabel and Connectome Workbench write GIFTI's own document type, which is harmless
+    # nibabel and Connectome Workbench declare GIFTI's own document type, which is harmless
     values = np.arange(10242, dtype=np.float32)
     image = nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(values, datatype="NIFTI_TYPE_FLOAT32")])
     nibabel.save(image, tmp_path / "theirs.func.gii")
@@ -73,7 +73,7 @@ _EVIL = {
     "not GIFTI": ("<html></html>", "another kind"),
     "not XML": ("GIFTI", "not well-formed"),
     "truncated": (_document()[:-20], "not well-formed"),
-    "broken data": (_document(encoding="GZipBase64Binary", data="AAAA"), "do not unpack"),
+    "broken data": (_document(encoding="GZipBase64Binary", data="AAAA"), "cannot be decompressed"),
     "no data": ('<GIFTI Version="1.0" NumberOfDataArrays="0"></GIFTI>', "with data"),
 }
 
@@ -90,14 +90,14 @@ def test_harmful_or_broken_files_are_refused(tmp_path, kind, monkeypatch):
     assert str(path) in str(caught.value)
 
 
-def test_a_doctype_hidden_by_its_text_encoding_is_found(tmp_path):
+def test_a_doctype_in_another_text_encoding_is_found(tmp_path):
     text = '<?xml version="1.0" encoding="UTF-16"?>' + _EVIL["entity"][0]
     (tmp_path / "x.gii").write_bytes(text.encode("utf-16"))
     with pytest.raises(MindvizError, match="DOCTYPE"):
         read_gifti(tmp_path / "x.gii")
 
 
-def test_data_that_unpack_without_end_are_refused(tmp_path, monkeypatch):
+def test_data_that_decompress_beyond_the_limit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(gifti, "MAX_BYTES", 2**20)
     bomb = base64.b64encode(zlib.compress(bytes(2**22))).decode()
     (tmp_path / "x.gii").write_text(_document(encoding="GZipBase64Binary", data=bomb))
@@ -105,7 +105,7 @@ def test_data_that_unpack_without_end_are_refused(tmp_path, monkeypatch):
         read_gifti(tmp_path / "x.gii")
 
 
-def test_sizes_and_missing_files_are_named(tmp_path, surface_map):
+def test_oversized_and_missing_files_are_refused(tmp_path, surface_map):
     with pytest.raises(MindvizError, match="found nothing"):
         read_gifti(tmp_path / "absent.gii")
     (tmp_path / "lh.small.func.gii").write_text(_document())
@@ -123,8 +123,8 @@ def test_sizes_and_missing_files_are_named(tmp_path, surface_map):
     ids=["dimensions", "overflow", "shape"],
 )
 @pytest.mark.parametrize("encoding", ["ASCII", "Base64Binary"])
-def test_attributes_that_contradict_the_data_are_a_sentence(tmp_path, change, to, encoding):
-    """nibabel asserts some of what it expects."""
+def test_attributes_that_contradict_the_data_are_refused_with_a_message(tmp_path, change, to, encoding):
+    """nibabel uses assertions for some of its checks."""
     data = "1 2" if encoding == "ASCII" else base64.b64encode(np.ones(2, np.float32).tobytes()).decode()
     path = tmp_path / "x.func.gii"
     path.write_text(_document(encoding=encoding, data=data).replace(change, to))
@@ -133,7 +133,7 @@ def test_attributes_that_contradict_the_data_are_a_sentence(tmp_path, change, to
 
 
 @pytest.mark.parametrize("error", [AssertionError, IndexError, OverflowError])
-def test_whatever_nibabel_raises_names_the_file(tmp_path, monkeypatch, error):
+def test_any_exception_of_nibabel_becomes_an_error_that_names_the_file(tmp_path, monkeypatch, error):
     def broken(*_: object) -> None:
         raise error("no")
 

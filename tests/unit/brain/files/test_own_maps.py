@@ -1,4 +1,4 @@
-"""Maps and parcellations of other programs: what nibabel or we write reads back equal; what does not fit is told."""
+"""Maps and parcellations of other programs: files of nibabel or ours read back equal; bad files are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_labels(path: Path, keys: np.ndarray, names: dict[int, str] = NAMES, si
 
 
 def write_annot(path: Path, places: np.ndarray, names: list[str]) -> Path:
-    """`places` number the names; -1 is no label."""
+    """`places` index the names; -1 means no label."""
     rgbt = np.array([[10 * i + 5, 200 - i, i, 0, 0] for i in range(len(names))])
     nib.freesurfer.write_annot(path, places, rgbt, names, fill_ctab=True)
     return path
@@ -65,7 +65,7 @@ def keys_of(size: int, seed: int = 0) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------- maps
-def test_what_we_write_reads_back_equal(tmp_path: Path) -> None:
+def test_maps_that_we_write_read_back_equal(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal(59412).astype(np.float32)
     values[::7] = np.nan
     surface = from_cortex(values, label="attention")
@@ -85,7 +85,7 @@ def test_what_we_write_reads_back_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".func.gii", ".shape.gii"])
 @pytest.mark.parametrize(("size", "mesh"), [(FSLR, "fsLR-32k"), (FSAVERAGE5, "fsaverage5")])
-def test_what_nibabel_writes_reads_back_equal(tmp_path: Path, ending: str, size: int, mesh: str) -> None:
+def test_maps_that_nibabel_writes_read_back_equal(tmp_path: Path, ending: str, size: int, mesh: str) -> None:
     rng = np.random.default_rng(1)
     left, right, second = (rng.standard_normal(size).astype(np.float32) for _ in range(3))
     one = write_func(tmp_path / f"a{ending}", left, second, side="Left")
@@ -99,7 +99,7 @@ def test_what_nibabel_writes_reads_back_equal(tmp_path: Path, ending: str, size:
         assert np.isnan(np.delete(found.left, index[0])).all()  # the medial wall
 
 
-def test_hemispheres_are_told_by_their_names_and_then_by_their_order(tmp_path: Path) -> None:
+def test_hemispheres_are_identified_by_file_name_and_then_by_order(tmp_path: Path) -> None:
     ones, twos = np.ones(FSAVERAGE5, np.float32), np.full(FSAVERAGE5, 2, np.float32)
     for first, second in (("sub.L.func.gii", "sub.R.func.gii"), ("lh.thick.shape.gii", "rh.thick.shape.gii"),
                           ("x_hemi-L_y.func.gii", "x_hemi-R_y.func.gii"), ("a.func.gii", "b.func.gii")):  # fmt: skip
@@ -113,8 +113,8 @@ def test_hemispheres_are_told_by_their_names_and_then_by_their_order(tmp_path: P
 
 
 # ---------------------------------------------------------------------- parcellations
-def test_label_gifti_of_two_hemispheres(tmp_path: Path) -> None:
-    """Labels of one name are one parcel in both, whatever their keys."""
+def test_labels_of_one_name_in_two_gifti_files_are_one_parcel(tmp_path: Path) -> None:
+    """Their keys may differ."""
     left, right = keys_of(FSLR), keys_of(FSLR, 1)
     other = {1: "MT", 2: "V1", 7: "V9"}
     paths = write_labels(tmp_path / "a.label.gii", left, side="Left"), write_labels(
@@ -128,7 +128,7 @@ def test_label_gifti_of_two_hemispheres(tmp_path: Path) -> None:
     assert not half.labels[: len(LEFT)].any() and set(half.names) == {"", "MT", "V1", "V9"}
 
 
-def test_annotations_read_as_nibabel_reads_them(tmp_path: Path) -> None:
+def test_annotations_are_read_as_nibabel_reads_them(tmp_path: Path) -> None:
     names = ["unknown", "calcarine", "cuneus", "Medial_wall", "never"]
     places = np.random.default_rng(0).integers(-1, 4, FSAVERAGE5)
     paths = [
@@ -142,7 +142,7 @@ def test_annotations_read_as_nibabel_reads_them(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.colors[found.index("cuneus")] * 255, [25, 198, 2], atol=1e-4)
 
 
-def test_an_annotation_of_the_old_version_and_keys_that_the_table_lacks(tmp_path: Path) -> None:
+def test_an_annotation_of_the_old_version_with_keys_missing_from_its_table(tmp_path: Path) -> None:
     def text(said: str) -> bytes:
         return struct.pack(">i", len(said) + 1) + said.encode() + b"\0"
 
@@ -160,7 +160,7 @@ def test_an_annotation_of_the_old_version_and_keys_that_the_table_lacks(tmp_path
 
 
 @pytest.mark.parametrize("subcortex", [0, 91282 - 59412])
-def test_dlabel_of_the_cortex_and_of_all_grayordinates(tmp_path: Path, subcortex: int) -> None:
+def test_dlabel_files_of_the_cortex_or_of_all_grayordinates_are_read(tmp_path: Path, subcortex: int) -> None:
     keys = keys_of(59412)
     found = load_parcellation(write_dlabel(tmp_path / "areas.dlabel.nii", keys, subcortex))
     assert found.mesh == "fsLR-32k" and found.name == "areas.dlabel.nii"
@@ -173,8 +173,8 @@ def test_two_labels_of_one_name_stay_two_parcels(tmp_path: Path) -> None:
     assert found.names == ("", "V", "V (2)", "A")
 
 
-def test_keys_below_1_are_no_parcels(tmp_path: Path) -> None:
-    """Whether the table names them or not; -1 of an annotation is no colour."""
+def test_keys_below_1_denote_no_parcel(tmp_path: Path) -> None:
+    """Whether or not the table names them; in an annotation, -1 is not a colour."""
     keys, names = np.resize([-1, 0, 1, 2, -7], FSLR), {-1: "no", **NAMES}
     found = [
         load_parcellation(write_labels(tmp_path / "lh.x.label.gii", keys, names)),
@@ -192,13 +192,13 @@ def test_keys_below_1_are_no_parcels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["???", "L_???", "Unassigned", "None", "MedialWall", "unknown", " Medial_Wall "])
-def test_names_of_no_parcel(tmp_path: Path, name: str) -> None:
+def test_labels_with_names_such_as_unknown_are_no_parcels(tmp_path: Path, name: str) -> None:
     found = load_parcellation(write_dlabel(tmp_path / "x.dlabel.nii", keys_of(59412), names={**NAMES, 2: name}))
     assert found.names == ("", "V1", "A1")
 
 
-def test_many_labels_are_read_in_time(tmp_path: Path) -> None:
-    """32,000 took half a minute while each was looked for among all others."""
+def test_thousands_of_labels_are_read_quickly(tmp_path: Path) -> None:
+    """32,000 took half a minute when each was searched for among all others."""
     keys = np.resize(np.arange(32_000), 59412)
     path = write_dlabel(tmp_path / "x.dlabel.nii", keys, names={k: f"parcel {k}" for k in range(1, 32_000)})
     start = time.process_time()
@@ -221,7 +221,7 @@ def test_a_parcellation_names_its_files_and_their_hashes(tmp_path: Path) -> None
 
 
 # ---------------------------------------------------------------------- what is refused
-def test_a_map_of_another_mesh_is_refused(tmp_path: Path) -> None:
+def test_a_map_on_an_unknown_mesh_is_refused(tmp_path: Path) -> None:
     wrong = write_func(tmp_path / "lh.func.gii", np.zeros(163842, np.float32))
     with pytest.raises(
         MindvizError,
@@ -245,21 +245,21 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         (lambda: load_parcellation(func), r"expected a file that ends in \.label\.gii, .* found a map"),
         (lambda: load_map(tmp_path / "map.nii"), "found another"),
         (lambda: load_map(), "found none"),
-        (lambda: load_map(func, func, func), "expected the two hemispheres, of one kind .* found 3 files"),
+        (lambda: load_map(func, func, func), "expected the two hemispheres in files of one kind .* found 3 files"),
         (lambda: load_map(func, tmp_path / "rh.shape.gii"), "of one kind"),
         (lambda: load_parcellation(*[tmp_path / "x.dlabel.nii"] * 2), "expected one file"),
         (lambda: load_map(tmp_path / "no.func.gii"), "found nothing"),
         (lambda: load_parcellation(tmp_path / "no.annot"), "found nothing"),
         (lambda: load_map(func, row=1), "expected a map from 0 to 0, found 1"),
-        (lambda: load_map(tmp_path / "x.dscalar.nii.gz"), "found a packed one: unpack it first"),
-        (lambda: load_parcellation(tmp_path / "x.dlabel.nii.gz"), "found a packed one: unpack it first"),
-        (lambda: load_parcellation(tmp_path / "lh.x.annot.gz"), "found a packed one: unpack it first"),
+        (lambda: load_map(tmp_path / "x.dscalar.nii.gz"), "found a compressed one: decompress it first"),
+        (lambda: load_parcellation(tmp_path / "x.dlabel.nii.gz"), "found a compressed one: decompress it first"),
+        (lambda: load_parcellation(tmp_path / "lh.x.annot.gz"), "found a compressed one: decompress it first"),
     ):
         with pytest.raises(MindvizError, match=said):
             ask()
 
 
-def test_a_time_series_is_no_map(tmp_path: Path) -> None:
+def test_a_time_series_is_refused_as_a_map(tmp_path: Path) -> None:
     series = write_func(tmp_path / "lh.func.gii", np.zeros((FSAVERAGE5, 2), np.float32))
     with pytest.raises(MindvizError, match=r"expected one value per vertex, found an array of shape \(10242, 2\)"):
         load_map(series)
@@ -279,7 +279,7 @@ def test_an_empty_or_single_label_parcellation_is_refused(tmp_path: Path, keys: 
         load_parcellation(annot)
 
 
-def test_labels_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
+def test_labels_that_are_not_whole_numbers_are_refused(tmp_path: Path) -> None:
     for wrong in (1.5, 1e30, np.nan):
         path = write_func(tmp_path / "lh.label.gii", np.full(FSLR, wrong, np.float32))
         with pytest.raises(MindvizError, match="expected whole numbers as labels"):
@@ -297,7 +297,7 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
     ],
     ids=["external", "named", "doctype", "entity"],
 )
-def test_gifti_that_is_not_safe_is_refused_before_nibabel_loads_it(tmp_path, monkeypatch, ending, change) -> None:
+def test_unsafe_gifti_is_refused_before_nibabel_loads_it(tmp_path, monkeypatch, ending, change) -> None:
     path = tmp_path / f"lh{ending}"
     write_labels(path, keys_of(FSAVERAGE5))
     text = path.read_text()
@@ -331,7 +331,7 @@ def test_broken_annotations_are_refused(tmp_path: Path) -> None:
     assert load_annot(tmp_path / "lh.whole.annot").keys.shape == (FSAVERAGE5,)
 
 
-def test_cifti_of_another_mesh_is_refused(tmp_path: Path) -> None:
+def test_cifti_on_another_mesh_is_refused(tmp_path: Path) -> None:
     axis = nib.cifti2.BrainModelAxis.from_surface(np.arange(100), 163842, "CIFTI_STRUCTURE_CORTEX_LEFT")
     path = tmp_path / "other.dscalar.nii"
     nib.save(nib.Cifti2Image(np.zeros((1, 100), np.float32), (nib.cifti2.ScalarAxis(["x"]), axis)), path)
