@@ -312,7 +312,7 @@ def attention(options: argparse.Namespace) -> int:
     from mindviz import session
     from mindviz.attribution import stages
 
-    stages.check_target(options.out)
+    stages.require_new_or_empty(options.out)
     workspace = session.open(options.data, options.checkpoint, options.device)
     run = workspace.dataset.test_run(options.subject, options.run)
     what = (workspace.decoder, workspace.dataset, options.subject, run)

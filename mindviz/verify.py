@@ -64,7 +64,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Parts:
+class PublishedParts:
     """A checkpoint's models; `schedule` configures the scheduler, `without_effect` are keys that change nothing."""
 
     encoder: FMRIEncoder
@@ -96,7 +96,7 @@ def verify(folder: Path | str) -> list[Comparison]:
     return [_compare(name, found[name], tensors[name], path) for name in sorted(found) if name in tensors]
 
 
-def _encoder_outputs(parts: Parts, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _encoder_outputs(parts: PublishedParts, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tokens, attention = parts.encoder.encode(tensors["fmri"], attention=True)
     found = {"fmri_embedding": tokens}
     for layer, maps in enumerate(attention):
@@ -106,7 +106,7 @@ def _encoder_outputs(parts: Parts, tensors: Mapping[str, Tensor]) -> dict[str, T
     return found
 
 
-def _video(parts: Parts, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Tensor:
+def _video(parts: PublishedParts, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Tensor:
     """The guided clip, sampled as the authors' pipeline does, which guides only for a scale above 1."""
     scale = max(float(settings["guidance_scale"]), 1.0)
     tokens, negative = parts.encoder(tensors["fmri"]), parts.encoder(tensors["fmri_negative"])
@@ -147,7 +147,9 @@ def read_sampling(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], parts: Parts, settings: Mapping[str, Any]) -> None:
+def _check_tensors(
+    path: Path, tensors: Mapping[str, Tensor], parts: PublishedParts, settings: Mapping[str, Any]
+) -> None:
     config = parts.encoder.config
     layers = range(config.depth) if config.use_temporal else ()
     attention = [f"attn_{kind}_{layer}" for layer in layers for kind in ("spatial", "temporal")]
@@ -172,7 +174,7 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], parts: Parts, sett
 
 
 def _shapes(
-    tensors: Mapping[str, Tensor], parts: Parts, settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor], parts: PublishedParts, settings: Mapping[str, Any]
 ) -> dict[str, tuple[tuple[int, ...], ...]]:
     """The shapes that each tensor may have; how many windows and noisy frames there are, the tensors say."""
     encoder, unet, vae = parts.encoder.config, parts.unet.config, parts.codec.config
@@ -199,7 +201,7 @@ def _shapes(
 
 
 # ---------------------------------------------------------------------- reading checkpoints
-def read_parts(folder: Path | str) -> Parts:
+def read_parts(folder: Path | str) -> PublishedParts:
     """The models of a single-subject checkpoint, ours or of the published layout."""
     folder = require_folder(folder, "a checkpoint folder")
     if not (folder / CONFIG_FILE).is_file():
@@ -209,10 +211,10 @@ def read_parts(folder: Path | str) -> Parts:
         raise MindvizError(
             f"{folder}: expected a single-subject checkpoint, found subjects {', '.join(decoder.subjects)}"
         )
-    return Parts(decoder.encoder(SINGLE), decoder.unet, decoder.codec, decoder.schedule, {}, {})
+    return PublishedParts(decoder.encoder(SINGLE), decoder.unet, decoder.codec, decoder.schedule, {}, {})
 
 
-def read_published(folder: Path | str) -> Parts:
+def read_published(folder: Path | str) -> PublishedParts:
     """The models of a checkpoint in the authors' layout, loaded strictly; nothing in it is run."""
     folder = require_folder(folder, "a checkpoint folder")
     files = {name: folder / name / CONFIG_FILE for name in ("fmri_encoder", "unet", "vae")}
@@ -228,7 +230,7 @@ def read_published(folder: Path | str) -> Parts:
         )
     codec = empty(lambda: LatentCodec.from_config(vae))
     _fill(codec.vae, folder / "vae", OLD_ATTENTION)
-    return Parts(
+    return PublishedParts(
         encoder=_fill(empty(lambda: FMRIEncoder(encoder)), folder / "fmri_encoder"),
         unet=_fill(empty(lambda: VideoUNet(unet)), folder / "unet"),
         codec=codec.eval(),

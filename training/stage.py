@@ -42,7 +42,7 @@ from mindviz.storage import load_arrays, load_state, load_tensors, require_folde
 from mindviz.types import MindvizError
 from training.data.checks import check_before_training, check_checkpoint_voxels
 from training.data.latents import LatentCorpus
-from training.data.pretrained import Parts, film_latents, film_targets, open_embedder, open_parts
+from training.data.pretrained import GeneratorParts, film_latents, film_targets, open_embedder, open_parts
 from training.data.scans import TrainingScans, load_scans
 from training.demo.conditions import DemoConditions
 from training.demo.crossfit import in_training
@@ -58,7 +58,7 @@ from training.stages.inflate import InflateTask
 from training.stages.mask import MaskTask
 
 RECIPES = {"paper": PAPER, "demo": OWN_DATA}
-SEED = 0
+STAGE_SEED = 0
 MODEL = "model"
 VOXELS = "voxels.safetensors"
 """Beside a model: the vertices of the voxels that it was made for."""
@@ -194,7 +194,7 @@ def _dataset(order: Order) -> tuple[Dataset, TrainingScans, tuple[str, ...]]:
     return dataset, load_scans(dataset, subject), dataset.runs(subject, "train")
 
 
-def _latents(order: Order, parts: Parts, dataset: Dataset, runs: tuple[str, ...]) -> LatentCorpus:
+def _latents(order: Order, parts: GeneratorParts, dataset: Dataset, runs: tuple[str, ...]) -> LatentCorpus:
     r = order.recipe
     return film_latents(parts, dataset, runs, r.image_size, r.one_caption, order.caches, torch.device(order.device))
 
@@ -212,7 +212,7 @@ def run_contrast(order: Order) -> None:
     targets = film_targets(parts, open_embedder(clip), dataset, runs, order.recipe.image_size, order.caches, clip)
     config = order.recipe.encoder_for(scans.windows.shape[2], targets.tokens.shape[1], targets.tokens.shape[2])
     fit = _fit(order, scans, targets.tokens, targets.caption_index)
-    torch.manual_seed(SEED)
+    torch.manual_seed(STAGE_SEED)
     start = None if order.init is None else encoder_start(order.init)
     encoder = in_training(begin_encoder(config, start, fit), fit)
     task = ContrastTask(encoder, scans, targets, order.recipe.contrast_config)
@@ -224,7 +224,7 @@ def run_inflate(order: Order) -> None:
     dataset, _, runs = _dataset(order)
     parts, r = open_parts(order.need("sd")), order.recipe
     corpus = _latents(order, parts, dataset, runs)
-    torch.manual_seed(SEED)
+    torch.manual_seed(STAGE_SEED)
     task = InflateTask(
         parts.unet, corpus, parts.schedule, shared_noise=r.shared_noise, frame_positions=r.frame_positions
     )
@@ -262,7 +262,7 @@ def run_cotrain(order: Order) -> None:
 
 
 def publish(
-    order: Order, dataset: Dataset, scans: TrainingScans, parts: Parts, encoder: FMRIEncoder, unet: VideoUNet
+    order: Order, dataset: Dataset, scans: TrainingScans, parts: GeneratorParts, encoder: FMRIEncoder, unet: VideoUNet
 ) -> Path:
     """Write ``OUT/checkpoint``, which `Decoder.load` reads."""
     info = CheckpointInfo(
@@ -321,7 +321,7 @@ def main(stage: str | None = None, arguments: list[str] | None = None) -> int:
     """Run a stage; a module of one stage alone hands its name in."""
     order = read_order(arguments, stage)
     try:
-        torch.manual_seed(SEED)
+        torch.manual_seed(STAGE_SEED)
         RUN[order.stage](order)
     except MindvizError as error:
         print(f"training.stage {order.stage}: {error}", file=sys.stderr)

@@ -26,9 +26,9 @@ from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.progress import Progress, silent
 from mindviz.types import AttentionMap, LayerAttention, MindvizError, Window
 
-BATCH = 16
+WINDOWS_AT_A_TIME = 16
 """Windows whose attention is held at a time."""
-COMPONENTS = 40
+PATTERN_COMPONENTS = 40
 """Directions of the tokens whose gradients are turned by the covariance; no more than a quarter of the scans."""
 
 
@@ -127,14 +127,14 @@ class Explainer:
             return np.stack([self.explained] * len(bold))
         if method == "gradient_pattern":
             scans, directions = self._run(windows)
-            return gradient_patterns(self.encoder, bold, scans, directions, BATCH, progress)
+            return gradient_patterns(self.encoder, bold, scans, directions, WINDOWS_AT_A_TIME, progress)
         if method.startswith("lesion"):
             raise MindvizError("a lesion takes a group of voxels out of all scans of a window; ask for its maps")
         reduce = self._reducer(method, layer, head)
         parts = []
-        for first in range(0, len(bold), BATCH):
+        for first in range(0, len(bold), WINDOWS_AT_A_TIME):
             progress(first, len(bold))
-            parts.append(reduce(bold[first : first + BATCH]))
+            parts.append(reduce(bold[first : first + WINDOWS_AT_A_TIME]))
         progress(len(bold), len(bold))
         return self.config.patching.to_voxels(np.concatenate(parts))
 
@@ -228,8 +228,8 @@ class Explainer:
         held = self._held
         if held is None or held[0] != run:
             bold = self.tensors(scans)
-            components = max(1, min(COMPONENTS, len(bold) // 4))
-            held = (run, bold, embedding_directions(self.encoder, bold, components, BATCH))
+            components = max(1, min(PATTERN_COMPONENTS, len(bold) // 4))
+            held = (run, bold, embedding_directions(self.encoder, bold, components, WINDOWS_AT_A_TIME))
             self._held = held
         return held[1:]
 

@@ -25,7 +25,7 @@ from mindviz.plots.stages import StagePanel, plot_stages
 from mindviz.storage import atomic_folder, replaceable, write_json
 from mindviz.types import MindvizError
 
-STAGES = {"mask": "Before contrast", "contrast": "After contrast", "full": "Full model"}
+STAGE_TITLES = {"mask": "Before contrast", "contrast": "After contrast", "full": "Full model"}
 METHOD = "received"
 BARS = "Bars: a network's share of the map over its share of the voxels, 1 where it has no more than its share"
 _COLUMNS = ("mean", "share", "enrichment")
@@ -79,8 +79,8 @@ def stage_maps(
     parcels = parcellations.load(parcellation, dataset.mesh)
     windows = run_scans(dataset, subject)(run)
     shots = shots_of(dataset, run, len(windows))
-    home = {s: encoder_folder(decoder.folder, subject, "full" if s == decoder.info.stage else s) for s in STAGES}
-    explainers = {s: Explainer(decoder, subject, s) for s in STAGES if s == "full" or home[s].is_dir()}
+    home = {s: encoder_folder(decoder.folder, subject, "full" if s == decoder.info.stage else s) for s in STAGE_TITLES}
+    explainers = {s: Explainer(decoder, subject, s) for s in STAGE_TITLES if s == "full" or home[s].is_dir()}
     wanted = [(s, i, n) for s, e in explainers.items() for i, n in layers_shown(e.config.depth, has_readout(e.config))]
     found = []
     for done, (stage, layer, name) in enumerate(wanted):
@@ -104,7 +104,7 @@ def write_stages(
     projection = Projection(dataset.run(subject, run).vertices, dataset.mesh, dataset.volume(subject))
     rows = [
         [_panel(one, projection, parcels) for one in found if one.stage == stage]
-        for stage in STAGES
+        for stage in STAGE_TITLES
         if any(one.stage == stage for one in found)
     ]
     title, simulated = f"{METHODS[METHOD].name}, subject {subject}", dataset.simulated or decoder.simulated
@@ -135,7 +135,7 @@ def write_stages(
     return out / "attention_stages.pdf"
 
 
-def check_target(out: Path) -> None:
+def require_new_or_empty(out: Path) -> None:
     """Refuse, before any long work, a folder that holds something."""
     if replaceable(out).exists() and any(out.iterdir()):
         raise MindvizError(f"{out}: expected a new or empty folder, found {next(out.iterdir()).name} in it")
@@ -144,7 +144,7 @@ def check_target(out: Path) -> None:
 def _panel(one: StageMap, projection: Projection, parcels: parcellations.Parcellation) -> StagePanel:
     networks = one.networks
     return StagePanel(
-        STAGES[one.stage],
+        STAGE_TITLES[one.stage],
         one.layer_name,
         projection.to_surface(one.values, f"attention {one.stage}"),
         networks.names,

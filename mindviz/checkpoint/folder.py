@@ -28,7 +28,7 @@ from mindviz.storage import (
 )
 from mindviz.types import MindvizError
 
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class CheckpointInfo:
     fps: float = 3.0
     subjects: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = CHECKPOINT_FORMAT
 
 
 def read_info(folder: Path) -> CheckpointInfo:
     """``CKPT/config.json``, of a format we know."""
     path = folder / CONFIG_FILE
     info = config_from_dict(CheckpointInfo, read_json(path), path)
-    if info.format != FORMAT:
-        raise MindvizError(f"{path}: expected format {FORMAT}, found {info.format}")
+    if info.format != CHECKPOINT_FORMAT:
+        raise MindvizError(f"{path}: expected format {CHECKPOINT_FORMAT}, found {info.format}")
     return info
 
 

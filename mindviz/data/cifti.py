@@ -131,7 +131,7 @@ def _cortex_columns(axis: nib.cifti2.BrainModelAxis) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def read_cortex(path: Path) -> np.ndarray:
+def read_series_cortex(path: Path) -> np.ndarray:
     """Time courses of the cortical vertices, float32 [59412, time], in canonical order; errors as for `open_series`.
 
     A CIFTI file stores the volumes of each grayordinate contiguously, so the layout on disk is [grayordinate, time].

@@ -14,7 +14,7 @@ from mindviz.data.windows import WindowSpec
 from mindviz.storage import read_json
 from mindviz.types import MindvizError
 
-FORMAT = 1
+DATASET_FORMAT = 1
 
 
 SPLITS = ("train", "test")
@@ -56,8 +56,8 @@ class DatasetInfo:
     def read(cls, path: Path) -> DatasetInfo:
         """Read and check the file; `MindvizError` names the offending key."""
         content = read_json(path)
-        if content.get("format") != FORMAT:
-            raise MindvizError(f"{path}: expected format {FORMAT}, found {content.get('format')!r}")
+        if content.get("format") != DATASET_FORMAT:
+            raise MindvizError(f"{path}: expected format {DATASET_FORMAT}, found {content.get('format')!r}")
         kinds: dict[str, Any] = {"name": str, "simulated": bool, "mesh": str, "tr": (int, float), "fps": (int, float)}
         for key, kind in {**kinds, "window": dict, "subjects": dict, "stimuli": dict}.items():
             if not isinstance(content.get(key), kind):

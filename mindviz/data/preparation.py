@@ -196,7 +196,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def check_target(raw: Path, target: Path) -> Path:
+def check_prepared_target(raw: Path, target: Path) -> Path:
     """The resolved target: outside the raw download, and absent, empty or a dataset that may be replaced."""
     raw, target = Path(raw).resolve(), replaceable(target)
     if target == raw or target in raw.parents or raw in target.parents:
@@ -245,7 +245,7 @@ def prepare(
     MindvizError
         In one sentence, for anything missing or wrong. All headers are checked before the first run is read.
     """
-    aside, raw, options = check_target(raw, target), Path(raw), options or PrepareOptions()
+    aside, raw, options = check_prepared_target(raw, target), Path(raw), options or PrepareOptions()
     subjects = tuple(subjects or find_subjects(raw))
     runs_of = {subject: tuple(runs or find_runs(raw, subject)) for subject in subjects}
     files = _work_list(raw, subjects, runs_of)

@@ -68,11 +68,11 @@ def _check_step(path: Path, step: float, tr: float) -> None:
 def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Time courses by cortical index, float32 [59412, time], and which of them were read, bool [59412].
 
-    `like` as in `volumes.read_cortex`; ignored for CIFTI files.
+    `like` as in `volumes.read_image_cortex`; ignored for CIFTI files.
     """
     if is_volume(path):
-        return volumes.read_cortex(path, like)
-    bold = cifti.read_cortex(path)
+        return volumes.read_image_cortex(path, like)
+    bold = cifti.read_series_cortex(path)
     return bold, np.ones(len(bold), bool)
 
 

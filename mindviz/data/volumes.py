@@ -127,7 +127,7 @@ def _checked(path: Path, image: nib.Nifti1Pair) -> Images:
     return Images(path, volumes, step, (x, y, z), affine, stored.dtype, int(stored.offset), *scale)
 
 
-def read_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_image_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Time courses by cortical index, float32 [59412, time], and which of them have a voxel, bool [59412].
 
     The others are 0. One image is held at a time; errors as for `open_images`. `like`, a run with the same voxels,

@@ -86,7 +86,7 @@ def check_repeats(paths: Sequence[Path]) -> None:
 def read_repeat(path: Path, allow_constant: bool = False, like: Path | None = None) -> np.ndarray:
     """One raw run -> detrended and z-scored cortex, float32 [59412, 240]; 0 at vertices without a voxel.
 
-    `like` as in `mindviz.data.volumes.read_cortex`.
+    `like` as in `mindviz.data.volumes.read_image_cortex`.
 
     Raises
     ------

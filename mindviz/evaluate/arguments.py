@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mindviz.evaluate.catalogue import METHODS, Method
+from mindviz.evaluate.catalogue import REPORT_METHODS, ReportMethod
 
 if TYPE_CHECKING:
     from mindviz.evaluate.setup import Options
@@ -22,7 +22,7 @@ _SAMPLING = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser, methods: Sequence[Method] = METHODS) -> None:
+def add_options(parser: argparse.ArgumentParser, methods: Sequence[ReportMethod] = REPORT_METHODS) -> None:
     """Add the options to a parser; `methods` are listed in the help."""
     for name, about in (
         ("checkpoint", "a checkpoint folder"),

@@ -9,7 +9,7 @@ from mindviz.types import MindvizError
 
 
 @dataclass(frozen=True)
-class Method:
+class ReportMethod:
     """A way of making clips for the test windows.
 
     Attributes
@@ -28,28 +28,36 @@ class Method:
     about: str
 
 
-METHODS = (
-    Method("decoded", "decoded", "decoded", True, "the checkpoint on the test scans"),
-    Method("grey", "grey frame", "baseline", True, "mid grey, whatever was watched"),
-    Method("mean", "mean training video", "baseline", True, "the mean of all training clips, whatever was watched"),
-    Method("random", "random training clip", "baseline", True, "a training clip drawn at random for each window"),
-    Method(
+REPORT_METHODS = (
+    ReportMethod("decoded", "decoded", "decoded", True, "the checkpoint on the test scans"),
+    ReportMethod("grey", "grey frame", "baseline", True, "mid grey, whatever was watched"),
+    ReportMethod(
+        "mean", "mean training video", "baseline", True, "the mean of all training clips, whatever was watched"
+    ),
+    ReportMethod("random", "random training clip", "baseline", True, "a training clip drawn at random for each window"),
+    ReportMethod(
         "nearest",
         "nearest training clip",
         "baseline",
         True,
         "the training clip whose captions' tokens are most like the predicted ones (cosine, both centred)",
     ),
-    Method("shuffled", "shuffled scans", "control", True, "the decoded clips, those of whole shots handed to others"),
-    Method("untrained", "untrained encoder", "control", False, "the encoder before any training, same generator"),
-    Method("noise", "noise scans", "control", False, "white noise in place of the scans, same encoder and generator"),
-    Method("vae", "VAE alone", "ceiling", True, "the true clips, encoded and decoded by the checkpoint's VAE"),
-    Method("caption", "true caption", "ceiling", False, "the true caption's tokens into the same generator"),
-    Method("single", "single repeat", "baseline", False, "the checkpoint on one repeat of the run, not on their mean"),
+    ReportMethod(
+        "shuffled", "shuffled scans", "control", True, "the decoded clips, those of whole shots handed to others"
+    ),
+    ReportMethod("untrained", "untrained encoder", "control", False, "the encoder before any training, same generator"),
+    ReportMethod(
+        "noise", "noise scans", "control", False, "white noise in place of the scans, same encoder and generator"
+    ),
+    ReportMethod("vae", "VAE alone", "ceiling", True, "the true clips, encoded and decoded by the checkpoint's VAE"),
+    ReportMethod("caption", "true caption", "ceiling", False, "the true caption's tokens into the same generator"),
+    ReportMethod(
+        "single", "single repeat", "baseline", False, "the checkpoint on one repeat of the run, not on their mean"
+    ),
 )
 
 
-def chosen(names: Sequence[str], methods: Sequence[Method] = METHODS) -> tuple[Method, ...]:
+def chosen(names: Sequence[str], methods: Sequence[ReportMethod] = REPORT_METHODS) -> tuple[ReportMethod, ...]:
     """The methods named, in the order of `methods`; the cheap ones if `names` is empty; always ``decoded``.
 
     Raises

@@ -14,15 +14,15 @@ from einops import rearrange
 from tqdm import tqdm
 
 from mindviz.data import Dataset
-from mindviz.evaluate.catalogue import Method
-from mindviz.evaluate.setup import Setup, check_target
+from mindviz.evaluate.catalogue import ReportMethod
+from mindviz.evaluate.setup import Setup, check_report_target
 from mindviz.evaluate.tokens import as_words, training_caption_tokens, true_caption_tokens
 from mindviz.metrics import grey_clip, mean_clip, shuffled_by_shot
 from mindviz.metrics.rows import DECODED, centred_similarity
 from mindviz.storage import load_arrays, read_json, save_arrays, write_json
 from mindviz.types import MindvizError, Window
 
-SEED = 0
+REPORT_SEED = 0
 NO_TRAINING = "needs the training films (--training-data)"
 _OF_TRAINING = ("mean", "random", "nearest")
 NO_CLIP = "needs captions of the clips and a CLIP in the checkpoint"
@@ -45,7 +45,7 @@ class MethodClips:
 
 
 def make_clips(
-    setup: Setup, methods: Sequence[Method], predicted: Mapping[str, Callable[[], np.ndarray | str]] | None = None
+    setup: Setup, methods: Sequence[ReportMethod], predicted: Mapping[str, Callable[[], np.ndarray | str]] | None = None
 ) -> MethodClips:
     """Make the clips of `methods`; after an interruption, the same call resumes where it stopped.
 
@@ -57,7 +57,7 @@ def make_clips(
         Before anything is decoded, if a method requested by name lacks the training films, or `out` contains unrelated
         files.
     """
-    check_target(setup.options.out)
+    check_report_target(setup.options.out)
     asked = [m.slug for m in methods if m.slug in setup.options.methods and m.slug in _OF_TRAINING]
     if asked and setup.training is None:
         raise MindvizError(f"--methods {' '.join(asked)}: {NO_TRAINING}, found none")
@@ -203,7 +203,7 @@ def _random(setup: Setup, _: MethodClips) -> np.ndarray | str:
     if setup.training is None:
         return NO_TRAINING
     every = training_clips(setup.training, setup.subject)
-    drawn = np.random.default_rng(SEED).integers(len(every), size=setup.count)
+    drawn = np.random.default_rng(REPORT_SEED).integers(len(every), size=setup.count)
     return np.stack([setup.training.clip(*every[i]).frames for i in drawn])
 
 
@@ -221,7 +221,7 @@ def _nearest(setup: Setup, made: MethodClips) -> np.ndarray | str:
 
 
 def _shuffled(setup: Setup, made: MethodClips) -> np.ndarray:
-    return made.clips[DECODED][shuffled_by_shot(setup.test_set.shots, np.random.default_rng(SEED))]
+    return made.clips[DECODED][shuffled_by_shot(setup.test_set.shots, np.random.default_rng(REPORT_SEED))]
 
 
 @torch.inference_mode()
@@ -243,7 +243,7 @@ def _untrained(setup: Setup, _: MethodClips) -> np.ndarray | str:
 
 
 def _noise(setup: Setup, _: MethodClips) -> np.ndarray | str:
-    config, rng = setup.decoder.encoder_config(setup.subject), np.random.default_rng(SEED)
+    config, rng = setup.decoder.encoder_config(setup.subject), np.random.default_rng(REPORT_SEED)
     shape = (setup.count, config.window_size, config.num_voxels)
     windows = rng.standard_normal(shape, dtype=np.float32)  # with the standard deviation of normalised scans
     return _from_tokens(

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mindviz.evaluate.catalogue import Method
+from mindviz.evaluate.catalogue import ReportMethod
 from mindviz.evaluate.figures import figures
 from mindviz.evaluate.planted import Agreement, Planted
-from mindviz.evaluate.published import COLUMNS, PUBLISHED, WHY, values
+from mindviz.evaluate.published import PUBLISHED, PUBLISHED_COLUMNS, WHY, values
 from mindviz.metrics.rows import DECODED, Row
 from mindviz.metrics.scores import Score
 
@@ -18,7 +18,7 @@ HOW = (
     "classifier or the formula that judged."
 )
 _HEADS = ("measured", "by", "score", "95 % interval", "chance and baselines", "shuffled", "p", "clips")
-MAPS = "Where the maps lie, against the planted truth"
+MAPS_TITLE = "Where the maps lie, against the planted truth"
 _MAP_HEADS = ("map", "AUROC", "Spearman within", "untrained: AUROC", "Spearman within")
 _STYLE = """
 :root { color-scheme: light; }
@@ -66,7 +66,7 @@ def published_rows() -> list[tuple[str, ...]]:
     return [(line.who, *numbers, line.source) for line, numbers in zip(PUBLISHED, shown, strict=True)]
 
 
-def method_rows(methods: Sequence[Method], missing: Mapping[str, str]) -> list[tuple[str, ...]]:
+def method_rows(methods: Sequence[ReportMethod], missing: Mapping[str, str]) -> list[tuple[str, ...]]:
     """A description of each method, and why it was left out, if it was."""
     return [(m.name, m.kind, m.about, f"left out: {missing[m.name]}" if m.name in missing else "") for m in methods]
 
@@ -95,7 +95,7 @@ def _notes(notes: Sequence[str], planted: Planted) -> list[str]:
 def markdown(
     title: str,
     facts: Mapping[str, Any],
-    methods: Sequence[Method],
+    methods: Sequence[ReportMethod],
     missing: Mapping[str, str],
     rows: Sequence[Row],
     planted: Planted,
@@ -108,9 +108,9 @@ def markdown(
     for (method, subset), scores in groups(rows).items():
         lines += [f"## {method}: {subset}", "", *_table(_HEADS, [cells(score) for score in scores]), ""]
     if planted.scores:
-        lines += [f"## {MAPS}", "", planted.about, "", *_table(_MAP_HEADS, map_rows(planted)), ""]
+        lines += [f"## {MAPS_TITLE}", "", planted.about, "", *_table(_MAP_HEADS, map_rows(planted)), ""]
     lines += ["## Published figures, for context", "", f"As printed in the papers. {WHY}", ""]
-    lines += _table(("", *COLUMNS, "source"), published_rows())
+    lines += _table(("", *PUBLISHED_COLUMNS, "source"), published_rows())
     return "\n".join(lines) + "\n"
 
 
@@ -126,7 +126,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def html(
     title: str,
     facts: Mapping[str, Any],
-    methods: Sequence[Method],
+    methods: Sequence[ReportMethod],
     missing: Mapping[str, str],
     rows: Sequence[Row],
     planted: Planted,
@@ -153,7 +153,7 @@ def html(
         *_score_tables(rows),
         "<h2>Published figures, for context</h2>",
         f'<p>As printed in the papers. <span class="quiet">{escape(WHY)}</span></p>',
-        _card(("", *COLUMNS, "source"), published_rows()),
+        _card(("", *PUBLISHED_COLUMNS, "source"), published_rows()),
         "<h2>Facts</h2>",
         '<div class="card"><dl>',
         *(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items()),
@@ -167,7 +167,11 @@ def html(
 def _map_section(planted: Planted) -> list[str]:
     if not planted.scores:
         return []
-    return [f"<h2>{MAPS}</h2>", f'<p class="quiet">{escape(planted.about)}</p>', _card(_MAP_HEADS, map_rows(planted))]
+    return [
+        f"<h2>{MAPS_TITLE}</h2>",
+        f'<p class="quiet">{escape(planted.about)}</p>',
+        _card(_MAP_HEADS, map_rows(planted)),
+    ]
 
 
 def _targets(rows: Sequence[Row]) -> str:

@@ -25,7 +25,7 @@ class Published:
     ssim: float | None
 
 
-COLUMNS = ("video, 2-way", "video, 50-way", "image, 2-way", "image, 50-way", "SSIM")
+PUBLISHED_COLUMNS = ("video, 2-way", "video, 50-way", "image, 2-way", "image, 50-way", "SSIM")
 PUBLISHED = (
     Published(
         "MinD-Video, subject 1",
@@ -56,5 +56,5 @@ WHY = (
 
 
 def values(line: Published) -> tuple[float | None, ...]:
-    """The numbers of a line in the order of `COLUMNS`."""
+    """The numbers of a line in the order of `PUBLISHED_COLUMNS`."""
     return (line.video_2, line.video_50, line.image_2, line.image_50, line.ssim)

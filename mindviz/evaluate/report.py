@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mindviz.evaluate.catalogue import Method, chosen
+from mindviz.evaluate.catalogue import ReportMethod, chosen
 from mindviz.evaluate.measure import shared_rows
 from mindviz.evaluate.methods import make_clips
 from mindviz.evaluate.page import html, markdown
@@ -29,7 +29,7 @@ class Report:
 
     title: str
     facts: Mapping[str, Any]
-    methods: tuple[Method, ...]
+    methods: tuple[ReportMethod, ...]
     missing: Mapping[str, str]
     rows: tuple[Row, ...]
     planted: Planted

@@ -125,7 +125,7 @@ def open_setup(options: Options) -> Setup:
     return Setup(options, decoder, dataset, _training(options, dataset, run), run, settings, test_set)
 
 
-def check_target(out: Path) -> None:
+def check_report_target(out: Path) -> None:
     """Refuse an output path that is a file, or a folder with files other than those of a report."""
     out = replaceable(out)
     held = sorted(path.name for path in out.iterdir()) if out.exists() else []

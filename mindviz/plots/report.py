@@ -14,8 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 COLOURS = {"decoded": "#1f5fa8", "baseline": "#9aa5b1", "control": "#c9ccd1", "ceiling": "#6ba368"}
-"""By kind of method; `SUBSETS` by position of a subset."""
-SUBSETS = ("#1f5fa8", "#7fb0de", "#d98e32", "#9aa5b1")
+"""By kind of method; `SUBSET_COLOURS` by position of a subset."""
+SUBSET_COLOURS = ("#1f5fa8", "#7fb0de", "#d98e32", "#9aa5b1")
 _CHANCE = "#b03030"
 _STYLES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
@@ -97,7 +97,7 @@ def subset_bars(groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float],
             [g - 0.4 + (k + 0.5) * width for g, _ in found],
             [bar.value for bar in bars],
             width=width * 0.92,
-            color=SUBSETS[k % len(SUBSETS)],
+            color=SUBSET_COLOURS[k % len(SUBSET_COLOURS)],
             label=name,
             yerr=_whiskers(bars),
             error_kw={"elinewidth": 1, "ecolor": "#333333", "capsize": 2},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mindviz import brain
-from mindviz.brain.files.own_maps import MAPS, PARCELLATIONS
+from mindviz.brain.files.own_maps import MAP_ENDINGS, PARCELLATION_ENDINGS
 from mindviz.brain.parcellations import Parcellation
 from mindviz.session.map_request import MapChoice, choose
 from mindviz.types import MindvizError, SurfaceMap
@@ -101,13 +101,13 @@ def _opened(own: OwnFiles, files: list[Path], mesh: str) -> tuple[OwnFiles, str]
         size = file.stat().st_size if file.is_file() else 0
         if size > MAX_BYTES:
             raise MindvizError(f"{file}: expected at most {MAX_BYTES // 2**20} MB, found {size / 2**20:.0f}")
-        if not file.name.lower().endswith((*MAPS, *PARCELLATIONS)):
+        if not file.name.lower().endswith((*MAP_ENDINGS, *PARCELLATION_ENDINGS)):
             raise MindvizError(
-                f"{file}: expected a map ({', '.join(MAPS)}) or a parcellation ({', '.join(PARCELLATIONS)}), "
-                "found a name that ends otherwise"
+                f"{file}: expected a map ({', '.join(MAP_ENDINGS)}) or a parcellation "
+                f"({', '.join(PARCELLATION_ENDINGS)}), found a name that ends otherwise"
             )
     name = " + ".join(shown_name(file.name) for file in files)
-    if files and files[0].name.lower().endswith(PARCELLATIONS):
+    if files and files[0].name.lower().endswith(PARCELLATION_ENDINGS):
         parcels = brain.load_parcellation(*files)
         _check_mesh(files, "a parcellation", parcels.mesh, mesh)
         return replace(own, parcels=_with(own.parcels, name, replace(parcels, name=name))), f"{PARCELS}:{name}"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mindviz import brain
-from mindviz.attribution.explainer import BATCH
+from mindviz.attribution.explainer import WINDOWS_AT_A_TIME
 from mindviz.brain import Parcellation, meshes, parcellations
 from mindviz.session.map_request import MapChoice
 from mindviz.session.workspace import Workspace, thumbnail_sheet
@@ -200,7 +200,7 @@ class Courses:
             left = int((PATIENCE_S - spent) * done / max(spent, 1e-6))  # scans, at the rate so far
             if left < 1:
                 return
-            size = min(BATCH, left)
+            size = min(WINDOWS_AT_A_TIME, left)
 
 
 def computable(workspace: Workspace, subject: str, choice: MapChoice) -> bool:

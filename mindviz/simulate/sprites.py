@@ -17,7 +17,7 @@ from mindviz.types import MindvizError
 
 SHEET = Path(__file__).parents[2] / "assets" / "sprites" / "objects.png"
 CELL = 80  # pixels; the largest object drawn on a 64-pixel frame is 61 pixels high
-COLUMNS = 8
+SHEET_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _sheet() -> np.ndarray:
             f"{SHEET}: expected the sprite sheet, found nothing; `python -m training.demo.sprites` builds it"
         )
     rgba = np.asarray(Image.open(SHEET).convert("RGBA"), dtype=np.float32) / 255.0
-    expected = (len(OBJECTS) // COLUMNS * CELL, COLUMNS * CELL)
+    expected = (len(OBJECTS) // SHEET_COLUMNS * CELL, SHEET_COLUMNS * CELL)
     if rgba.shape[:2] != expected:
         raise MindvizError(f"{SHEET}: expected a sprite sheet of {expected} pixels, found {rgba.shape[:2]}")
     rgba[..., :3] *= rgba[..., 3:]
@@ -132,5 +132,5 @@ def _sheet() -> np.ndarray:
 
 def sprite(name: str) -> np.ndarray:
     """Premultiplied RGBA of one object, shape (CELL, CELL, 4), float32 in 0..1."""
-    row, column = divmod(_ROW_OF_NAME[object_named(name).name], COLUMNS)
+    row, column = divmod(_ROW_OF_NAME[object_named(name).name], SHEET_COLUMNS)
     return _sheet()[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from mindviz.attribution.methods import METHODS
-from mindviz.brain.files.own_maps import MAPS, PARCELLATIONS
+from mindviz.brain.files.own_maps import MAP_ENDINGS, PARCELLATION_ENDINGS
 from mindviz.progress import Phases, no_phases
 from mindviz.session import map_export, map_names, map_request, own_files, time_courses
 from mindviz.session.background import Cancelled
@@ -40,7 +40,7 @@ _FETCH = """(file) => {
 _TELL = f"""() => {{
   const told = (id, text) =>
     document.querySelectorAll(`#${{id}}, #${{id}} button`).forEach((button) => (button.title = text));
-  told("app-own", "{_OPEN_TOLD}, to compare with or to lesion by: {" ".join((*MAPS, *PARCELLATIONS))} "
+  told("app-own", "{_OPEN_TOLD}, to compare with or to lesion by: {" ".join((*MAP_ENDINGS, *PARCELLATION_ENDINGS))} "
     + "(both hemispheres' files together)");
   told("app-save", "Save this map: GIFTI, CIFTI, CSV, pictures, a page");
 }}"""

@@ -17,7 +17,7 @@ import numpy as np
 from mindviz.brain import meshes, parcellations
 from mindviz.storage import atomic_file
 
-FORMAT = 1
+GEOMETRY_FORMAT = 1
 PARCELLATION_KEYS = {"area": "hcp-mmp", "network": "yeo7", "network17": "yeo17"}
 """What the browser calls each parcellation."""
 _SURFACE_TITLES = {
@@ -42,7 +42,7 @@ def geometry_payload(mesh: str = "fsLR-32k") -> bytes:
         name: title for name, title in _SURFACE_TITLES.items() if name in meshes.SURFACES[meshes.check_mesh(mesh)]
     }
     header: dict[str, Any] = {
-        "format": FORMAT,
+        "format": GEOMETRY_FORMAT,
         "mesh": mesh,
         "vertices": meshes.hemisphere_vertices(mesh),
         "surfaces": [{"name": name, "title": title} for name, title in titles.items()],

@@ -17,7 +17,7 @@ from mindviz.brain import Projection
 from mindviz.brain.projection import check_surface_map
 from mindviz.brain.volume import Volume
 from mindviz.types import MindvizError, SurfaceMap
-from mindviz.viewer.geometry import FORMAT
+from mindviz.viewer.geometry import GEOMETRY_FORMAT
 
 if TYPE_CHECKING:
     pass
@@ -67,7 +67,7 @@ def values_payload(
     counted = {} if surface_map.counted is None else {"counted": _bits(surface_map.counted)}
     return json.dumps(
         {
-            "format": FORMAT,
+            "format": GEOMETRY_FORMAT,
             "mesh": surface_map.mesh,
             "title": title,
             "units": units,
@@ -97,12 +97,12 @@ def pair_payload(first: str, second: str) -> str:
     maps = [json.loads(first), json.loads(second)]
     if maps[0]["mesh"] != maps[1]["mesh"]:
         raise MindvizError(f"two maps to compare need one mesh, found {maps[0]['mesh']} and {maps[1]['mesh']}")
-    return json.dumps({"format": FORMAT, "maps": maps})
+    return json.dumps({"format": GEOMETRY_FORMAT, "maps": maps})
 
 
 def ticketed(payload: str | None, ticket: int) -> str:
     """A payload, or bare cortex, with the number of the page's request: the page refuses one below the last."""
-    content = {"format": FORMAT, "maps": []} if payload is None else json.loads(payload)
+    content = {"format": GEOMETRY_FORMAT, "maps": []} if payload is None else json.loads(payload)
     return json.dumps({**content, "ticket": ticket})
 
 
@@ -137,7 +137,7 @@ def patches_payload(
     labels = np.nan_to_num(np.concatenate([surface.left, surface.right])).astype("<u2")
     return json.dumps(
         {
-            "format": FORMAT,
+            "format": GEOMETRY_FORMAT,
             "mesh": mesh,
             "count": int(patches.max(initial=-1)) + 1,
             "labels": base64.b64encode(labels.tobytes()).decode(),

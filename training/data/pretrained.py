@@ -45,7 +45,7 @@ from training.data.latents import LatentCorpus
 from training.data.targets import Targets
 
 
-class Parts(Protocol):
+class GeneratorParts(Protocol):
     """What inflation and co-training need of a generator."""
 
     @property
@@ -150,7 +150,7 @@ class HubClip:
         return functional.normalize(self.model.text_projection(hidden.pooler_output), dim=1)
 
 
-def open_parts(source: str) -> Parts:
+def open_parts(source: str) -> GeneratorParts:
     """The generator's parts: of a mindviz checkpoint folder, or of Stable Diffusion by folder or hub name."""
     if (Path(source) / "vae" / CONFIG_FILE).is_file() and (Path(source) / "clip" / CONFIG_FILE).is_file():
         return CheckpointParts(Path(source))
@@ -222,7 +222,7 @@ def _cache_key(dataset: Dataset, runs: tuple[str, ...], *more: object) -> str:
 
 
 def film_latents(
-    parts: Parts, dataset: Dataset, runs: tuple[str, ...], size: int, one_caption: bool, cache: Path,
+    parts: GeneratorParts, dataset: Dataset, runs: tuple[str, ...], size: int, one_caption: bool, cache: Path,
     device: torch.device, batch: int = 8,
 ) -> LatentCorpus:  # fmt: skip
     """Latents of every training frame at size x size, and tokens of every caption; `cache` keeps them.
@@ -249,9 +249,14 @@ def film_latents(
 
 @torch.inference_mode()
 def _encoded(
-    parts: Parts, dataset: Dataset, runs: tuple[str, ...], size: int, words: tuple[str, ...], device: torch.device,
+    parts: GeneratorParts,
+    dataset: Dataset,
+    runs: tuple[str, ...],
+    size: int,
+    words: tuple[str, ...],
+    device: torch.device,
     batch: int,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     codec = parts.codec.to(device)
     frames = film_batches(dataset, runs, size, batch, "latents")
     latents = torch.cat([codec.encode(pixels[:, :, None].to(device))[:, :, 0].cpu() for pixels in frames])
@@ -259,12 +264,18 @@ def _encoded(
     return {"latents": latents, "tokens": _caption_tokens(parts, (*words, ""))}
 
 
-def _caption_tokens(parts: Parts, captions: tuple[str, ...], batch: int = 64) -> Tensor:
+def _caption_tokens(parts: GeneratorParts, captions: tuple[str, ...], batch: int = 64) -> Tensor:
     return torch.cat([parts.text_tokens(captions[i : i + batch]) for i in range(0, len(captions), batch)])
 
 
 def film_targets(
-    parts: Parts, embedder: Embedder, dataset: Dataset, runs: tuple[str, ...], size: int, cache: Path, name: str
+    parts: GeneratorParts,
+    embedder: Embedder,
+    dataset: Dataset,
+    runs: tuple[str, ...],
+    size: int,
+    cache: Path,
+    name: str,
 ) -> Targets:
     """CLIP's embeddings of every training frame and caption; `name` tells which CLIP, for the cache."""
     notes = film_notes(dataset, runs)
@@ -277,7 +288,7 @@ def film_targets(
 
 
 @torch.inference_mode()
-def _embedded(parts: Parts, embedder: Embedder, frames: Iterator[Tensor], notes: Corpus) -> dict[str, Tensor]:
+def _embedded(parts: GeneratorParts, embedder: Embedder, frames: Iterator[Tensor], notes: Corpus) -> dict[str, Tensor]:
     words = notes.vocabulary
     image = torch.cat([embedder.embed_image(pixels) for pixels in frames])
     text = torch.cat([embedder.embed_text(words[i : i + 64]) for i in range(0, len(words), 64)])

@@ -14,13 +14,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=pipeline.__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of all intermediate results")
     parser.add_argument(
-        "--only", choices=pipeline.STAGES, help="run this stage (and those before it that are not finished)"
+        "--only", choices=pipeline.DEMO_STEPS, help="run this stage (and those before it that are not finished)"
     )
     arguments = parser.parse_args()
     demo = pipeline.Demo(arguments.out)
     try:
-        for name in [arguments.only] if arguments.only else pipeline.STAGES:
-            pipeline.STAGES[name](demo)
+        for name in [arguments.only] if arguments.only else pipeline.DEMO_STEPS:
+            pipeline.DEMO_STEPS[name](demo)
     except MindvizError as error:
         print(f"training.demo: {error}", file=sys.stderr)
         return 2

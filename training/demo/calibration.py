@@ -32,10 +32,10 @@ from mindviz.storage import load_arrays, read_json, save_arrays
 from mindviz.video import read_video
 
 CLIP_FRAMES = 6
-PENALTIES = (1e2, 1e3, 1e4, 1e5)
+CALIBRATION_PENALTIES = (1e2, 1e3, 1e4, 1e5)
 
 
-def clip_shots(shots: Sequence[Mapping[str, int]]) -> np.ndarray:
+def shot_of_clips(shots: Sequence[Mapping[str, int]]) -> np.ndarray:
     """The shot that most frames of each 2-second clip belong to, int [clips], from each shot's `start` and `stop`."""
     shot = np.repeat(np.arange(len(shots)), [s["stop"] - s["start"] for s in shots])
     clips = shot.reshape(-1, CLIP_FRAMES)
@@ -71,7 +71,7 @@ def _image_network() -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ResponseParts:
     """Cleaned response, spontaneous activity and noise of the repeats of one run, at the candidates.
 
     `response` is [V, time], `spontaneous` and `noise` [repeats, V, time], both for a strength of 1.
@@ -93,7 +93,7 @@ def candidates(subject: Subject, least: float = 0.7) -> np.ndarray:
     return np.flatnonzero(gains(subject.spec.rng("gain"), subject.driver) > least)
 
 
-def simulate_parts(subject: Subject, run: str, features: Mapping[str, np.ndarray], repeats: int) -> Parts:
+def simulate_parts(subject: Subject, run: str, features: Mapping[str, np.ndarray], repeats: int) -> ResponseParts:
     """One run of a subject at its candidates, in parts; with the very random numbers of `raw.simulate_run`."""
     here, kept = candidates(subject), cleaning.kept_volumes(245)
     subject = dataclasses.replace(subject, spec=dataclasses.replace(subject.spec, spontaneous=1.0))
@@ -103,7 +103,7 @@ def simulate_parts(subject: Subject, run: str, features: Mapping[str, np.ndarray
         rng = subject.spec.rng("noise", run, str(repeat))
         noise.append(cleaning.detrend(forward.noise(rng, 245)[here][:, kept]))
         spontaneous.append(cleaning.detrend(forward.spontaneous(rng, subject, response)[here][:, kept]))
-    return Parts(cleaning.detrend(response[here][:, kept]), np.stack(spontaneous), np.stack(noise))
+    return ResponseParts(cleaning.detrend(response[here][:, kept]), np.stack(spontaneous), np.stack(noise))
 
 
 def _fit_ridge(kernel: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
@@ -123,10 +123,10 @@ def ridge_predictions(
     kernel = train @ train.T
     fit, check = slice(0, len(train) - held), slice(len(train) - held, len(train))
     errors = []
-    for penalty in PENALTIES:
+    for penalty in CALIBRATION_PENALTIES:
         dual = _fit_ridge(kernel[fit, fit], targets[fit], penalty)
         errors.append(float(((kernel[check, fit] @ dual - targets[check]) ** 2).mean()))
-    weights = train.T @ _fit_ridge(kernel, targets, PENALTIES[int(np.argmin(errors))])
+    weights = train.T @ _fit_ridge(kernel, targets, CALIBRATION_PENALTIES[int(np.argmin(errors))])
     return [((test - mean) / std) @ weights for test in tests]
 
 
@@ -147,7 +147,7 @@ def right_shot(predicted: np.ndarray, truth: np.ndarray, shots: np.ndarray) -> f
 
 
 @dataclass(frozen=True)
-class Score:
+class NoiseScore:
     """What the ridge decoder reaches at one noise level."""
 
     sigma: float
@@ -162,14 +162,14 @@ class Score:
 
 
 def score(
-    train: Sequence[Parts],
-    test: Parts,
+    train: Sequence[ResponseParts],
+    test: ResponseParts,
     embeddings: Sequence[np.ndarray],
     shots: np.ndarray,
     sigma: float,
     spontaneous: float,
     drivers: np.ndarray,
-) -> Score:
+) -> NoiseScore:
     """Select vertices, fit and score at one noise level.
 
     `embeddings` are those of the training films and, last, of the test film; `drivers` the driver of each driven
@@ -198,7 +198,7 @@ def score(
     )
     accuracy = [right_shot(p, embeddings[-1], shots) for p in predicted]
     counts = np.bincount(shots)
-    return Score(
+    return NoiseScore(
         sigma,
         spontaneous,
         len(columns),
@@ -222,7 +222,7 @@ def measure_prepared(dataset: Dataset, subject: str, embeddings: Mapping[str, np
 
     bold = np.concatenate([windows(run) for run in train])
     predicted = ridge_predictions(bold, np.concatenate(targets[:-1]), [windows(test)], held=480)
-    return right_shot(predicted[0], targets[-1], clip_shots(dataset.shots(test)))
+    return right_shot(predicted[0], targets[-1], shot_of_clips(dataset.shots(test)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -249,7 +249,7 @@ def main() -> None:
         return
     subject = drawn.subject(spec)
     parts = [simulate_parts(subject, n, drawn.features[n], expected_repeats(n)) for n in tqdm(recipe.films, "runs")]
-    shots = clip_shots(read_json(given.out / "raw" / "stimuli" / f"{recipe.test[0]}.json")["shots"])
+    shots = shot_of_clips(read_json(given.out / "raw" / "stimuli" / f"{recipe.test[0]}.json")["shots"])
     driven = subject.driver[candidates(subject)]
     clips = [embeddings[n] for n in recipe.films]
     for sigma, spontaneous in product(given.sigma, given.spontaneous):

@@ -24,7 +24,7 @@ from training.engine.batch import Batch
 from training.stages.denoising import drop_condition
 from training.stages.inflate import VideoTask, further_inputs
 
-CLIPS = 1 / 6
+SHARE_OF_CLIPS = 1 / 6
 """So many of the batches are whole clips."""
 BEGINNINGS = 0.5
 """So many of the samples are noise alone (or as near to it as the schedule comes), where a sampler of few steps begins
@@ -56,10 +56,10 @@ class FinishTask(VideoTask):
             parameter.requires_grad_(not name.startswith("sketch."))
 
     def description(self) -> dict[str, Any]:
-        return super().description() | {"clips": CLIPS, "beginnings": BEGINNINGS}
+        return super().description() | {"clips": SHARE_OF_CLIPS, "beginnings": BEGINNINGS}
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
-        whole = float(torch.rand((), generator=generator)) < CLIPS
+        whole = float(torch.rand((), generator=generator)) < SHARE_OF_CLIPS
         if whole:
             indices = indices[:: self.corpus.clip_frames]
         starts = self.corpus.clip_starts[indices]

@@ -55,7 +55,7 @@ from training.stages.contrast import ContrastTask
 from training.stages.inflate import InflateTask, VideoTask
 from training.stages.mask import MaskTask
 
-SEED = 0
+DEMO_SEED = 0
 NEARLY_EXACT = 0.05  # deviation of the noise on latents while the VAE's decoder is polished
 
 
@@ -83,7 +83,7 @@ class Demo:
     @cached_property
     def linear_codec(self) -> LatentCodec:
         """The VAE at its principal components: its encoder, and so the latents, stay as they are from here on."""
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         codec = LatentCodec.from_config(self.pretrained.codec)
         begin_at_components(codec, self.corpus.frames[::10])
         return codec.eval()
@@ -100,7 +100,7 @@ class Demo:
     @cached_property
     def clip(self) -> ClipModel:
         corpus = self.corpus  # before the seed: making what a stage needs must not change how its weights begin
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         task = ClipTask(self.pretrained.clip, corpus)
         train(task, self.pretrained.clip_loop, self.out / "clip")
         return task.module
@@ -119,7 +119,7 @@ class Demo:
     @cached_property
     def image(self) -> UNet2DConditionModel:
         latents = self.latents
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         task = ImageTask(self.pretrained.unet, latents, self.pretrained.scheduler)
         train(task, self.pretrained.image_loop, self.out / "image")
         task.channel_weights = latents.channel_weights
@@ -136,7 +136,7 @@ class Demo:
         """For each subject, the tensors that masked modelling gives its encoder."""
         states = {}
         for subject, scans in self.scans.items():
-            torch.manual_seed(SEED)
+            torch.manual_seed(DEMO_SEED)
             task = MaskTask(self.stages.masked_for(scans.windows.shape[2]), scans)
             train(task, self.stages.mask_loop, self.out / f"mask{subject}")
             states[subject] = task.module.encoder_state()
@@ -212,7 +212,7 @@ class Demo:
     def _correction(self, subject: str, name: str, rows: Tensor | None) -> dict[str, Tensor]:
         scans, fit = self.scans[subject], self.ridge[subject]
         wanted, config = self.wanted(scans), self.stages.encoder_for(scans.windows.shape[2])
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         task = CorrectTask(config, fit, wanted, self.stages.correct, self.latents.tokens, rows)
         loop = self.stages.correct_loop if rows is None else self.stages.half_correct_loop
         return train(task, loop, self.out / name).state_dict()
@@ -225,7 +225,7 @@ class Demo:
             config = self.stages.encoder_for(scans.windows.shape[2])
             targets, fit = self.targets, self.ridge[subject]
             masked, correction = self.masked[subject], self.corrections[subject]
-            torch.manual_seed(SEED)
+            torch.manual_seed(DEMO_SEED)
             encoder = begin_encoder(config, masked, fit, correction)
             assert isinstance(encoder, ReadOutEncoder)
             task = ContrastTask(in_training(encoder, fit), scans, targets, self.stages.contrast)
@@ -236,7 +236,7 @@ class Demo:
     @cached_property
     def inflated(self) -> VideoUNet:
         image, latents = self.image, self.latents
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         task = InflateTask(
             image, latents, self.pretrained.scheduler,
             shared_noise=self.stages.shared_noise, frame_positions=self.stages.frame_positions,
@@ -249,7 +249,7 @@ class Demo:
         """A sketch that knows its bases, and nothing else yet."""
         folder = self.out / "sketch_bases"  # kept: another number of threads would round them differently
         if not folder.exists():
-            save_module(folder, begin_sketch(self.stages.sketch, self.latents, SEED), self.stages.sketch)
+            save_module(folder, begin_sketch(self.stages.sketch, self.latents, DEMO_SEED), self.stages.sketch)
         sketch = Sketch(self.stages.sketch)
         load_module(folder, sketch)
         return sketch
@@ -264,7 +264,7 @@ class Demo:
     @cached_property
     def namer(self) -> Namer:
         """What puts drawings into words."""
-        task = NameTask(self.stages.namer, self.bases, self.many, seed=SEED)
+        task = NameTask(self.stages.namer, self.bases, self.many, seed=DEMO_SEED)
         train(task, self.stages.name_loop, self.out / "name")
         return task.namer
 
@@ -305,7 +305,7 @@ class Demo:
         """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
         encoders = copy.deepcopy(self.contrasted)
         video = SketchedUNet.of(self.painting, self.sketch)
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         halves = self.half_corrections
         trained = {s: in_training(e, self.ridge[s], halves[s]) for s, e in encoders.items()}
         task = CaptionedCotrainTask(
@@ -367,13 +367,13 @@ class Demo:
         )  # fmt: skip
 
     def _masked_encoder(self, subject: str) -> ReadOutEncoder:
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         encoder = ReadOutEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
         initialise_encoder(encoder, self.masked[subject])
         return encoder
 
 
-STAGES: dict[str, Callable[[Demo], object]] = {
+DEMO_STEPS: dict[str, Callable[[Demo], object]] = {
     "world": lambda d: d.dataset,
     "codec": lambda d: d.codec,
     "clip": lambda d: d.clip,

@@ -22,7 +22,7 @@ from mindviz.storage import load_tensors, save_tensors
 from mindviz.types import MindvizError
 from training.data.scans import TrainingScans
 
-PENALTIES = (3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5)
+CODE_PENALTIES = (3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5)
 """Candidates, for windows whose voxels have a standard deviation of 1; each direction of the tokens has its own."""
 
 
@@ -110,9 +110,9 @@ def fit_ridge(windows: Tensor, targets: Tensor, rank: int, folds: int = 6) -> Ri
     directions = principal_directions(y - bias, rank)
     wanted = (y - bias) @ directions
     kernel, fold = x @ x.T, folds_of(len(x), folds)
-    trials = torch.stack([_unseen(kernel, wanted, fold, p) for p in PENALTIES])
+    trials = torch.stack([_unseen(kernel, wanted, fold, p) for p in CODE_PENALTIES])
     best = (trials - wanted).square().mean(1).argmin(0)  # of each direction
-    penalty = torch.tensor(PENALTIES, dtype=x.dtype)[best]
+    penalty = torch.tensor(CODE_PENALTIES, dtype=x.dtype)[best]
     unseen = trials.gather(0, best.expand(1, len(x), -1))[0]
     spread = unseen.std(0).clamp_min(1e-6)
     rests = [fold != k for k in range(folds)]
@@ -148,7 +148,7 @@ def _filled(tensor: Tensor, size: int, dim: int) -> Tensor:
 
 def kept_ridge(cache: Path, scans: TrainingScans, targets: Tensor, rank: int) -> RidgeFit:
     """`fit_ridge` of a subject's scans, which takes a minute; the folder `cache` keeps it for the next call."""
-    key = sha256(f"{scans.fingerprint} {rank} {PENALTIES}".encode() + targets.contiguous().numpy().tobytes())
+    key = sha256(f"{scans.fingerprint} {rank} {CODE_PENALTIES}".encode() + targets.contiguous().numpy().tobytes())
     path = cache / f"ridge-{key.hexdigest()[:16]}.safetensors"
     if not path.exists():
         save_tensors(path, {k: v.contiguous() for k, v in vars(fit_ridge(scans.windows, targets, rank)).items()})

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from mindviz.simulate.sprites import CELL, COLUMNS, OBJECTS, SHEET
+from mindviz.simulate.sprites import CELL, OBJECTS, SHEET, SHEET_COLUMNS
 from mindviz.storage import atomic_file
 from mindviz.types import MindvizError
 
 
 def build_sheet(source: Path) -> Image.Image:
     """Paste every object of `OBJECTS`, cropped to what is drawn and centred in its cell, into one RGBA sheet."""
-    sheet = Image.new("RGBA", (COLUMNS * CELL, len(OBJECTS) // COLUMNS * CELL))
+    sheet = Image.new("RGBA", (SHEET_COLUMNS * CELL, len(OBJECTS) // SHEET_COLUMNS * CELL))
     for i, item in enumerate(OBJECTS):
         path = source / f"{item.code}.webp"
         if not path.exists():
@@ -30,7 +30,7 @@ def build_sheet(source: Path) -> Image.Image:
         scale = CELL / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-        row, column = divmod(i, COLUMNS)
+        row, column = divmod(i, SHEET_COLUMNS)
         corner = (column * CELL + (CELL - size[0]) // 2, row * CELL + (CELL - size[1]) // 2)
         sheet.paste(picture, corner)
     return sheet

@@ -19,9 +19,9 @@ from training.demo.ridge import RidgeFit
 CLEAREST = 0.3
 """The least noise that a teller tells with, in that of the training windows: test scans are means of more repeats."""
 MOST_GAIN = 2.0
-COMPONENTS = 256
+TELLING_COMPONENTS = 256
 """A brain is asked about so many principal components of the tokens."""
-PENALTIES = (30.0, 100.0, 300.0)
+TELLING_PENALTIES = (30.0, 100.0, 300.0)
 """Candidates of the ridge regression, in windows whose components all have the mean variance."""
 
 
@@ -57,9 +57,9 @@ class Telling:
         it foretells of folds that it was not fitted on: 1 for what is truly heard, 0 for what is not.
         """
         wanted, codes = wanted.double(), codes.double()
-        axes = torch.linalg.svd(wanted, full_matrices=False)[2][:COMPONENTS].T
+        axes = torch.linalg.svd(wanted, full_matrices=False)[2][:TELLING_COMPONENTS].T
         parts = wanted @ axes
-        trials = {p: _foretold(parts, codes, fold, p) for p in PENALTIES}
+        trials = {p: _foretold(parts, codes, fold, p) for p in TELLING_PENALTIES}
         penalty = min(trials, key=lambda p: float((codes - trials[p]).square().sum()))
         foretold = trials[penalty]
         rest, trusted = codes - foretold, torch.eye(codes.shape[1], dtype=codes.dtype)

@@ -204,7 +204,7 @@ def _encoder() -> FMRIEncoder:
     return FMRIEncoder(PAPER.encoder)
 
 
-STAGES = {
+COSTED_STAGES = {
     stage.name: stage
     for stage in (
         Stage("mask", _batch(PAPER.mask), lambda: MaskedAutoencoder(PAPER.masked), _mask_loss),
@@ -247,7 +247,7 @@ def costs() -> list[Cost]:
     """Each stage at batch 1 and at the recipe's batch, in both precisions, with and without checkpointing."""
     return [
         measure(stage, batch, precision, checkpointing)
-        for stage in STAGES.values()
+        for stage in COSTED_STAGES.values()
         for precision in ("float32", "bf16")
         for checkpointing in (False, True)
         for batch in (1, stage.batch)
@@ -257,7 +257,7 @@ def costs() -> list[Cost]:
 def fits(gpu: float) -> list[dict[str, Any]]:
     """The largest batch of each stage on a GPU of `gpu` GiB, of which `HEADROOM` stays free."""
     rows = []
-    for stage in STAGES.values():
+    for stage in COSTED_STAGES.values():
         for precision in ("float32", "bf16"):
             for checkpointing in (False, True):
                 best = largest_batch(stage, gpu * GIB - HEADROOM, precision, checkpointing)
@@ -288,7 +288,7 @@ def as_tables(gpu: float) -> str:
     lines += ["", f"| largest batch in {gpu:g} GiB | float32 | with checkpointing | bf16 | with checkpointing |"]
     lines += ["| --- " * 5 + "|"]
     found = {(r["stage"], r["precision"], r["checkpointing"]): r["batch"] for r in fits(gpu)}
-    for name in STAGES:
+    for name in COSTED_STAGES:
         cells = [str(found[name, p, c] or "none") for p in ("float32", "bf16") for c in (False, True)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -301,8 +301,8 @@ def _said(yes: bool) -> str:
 # ---------------------------------------------------------------------- the real thing, on this machine
 _REAL = {
     "encoder": Stage("encoder", 1, _encoder, lambda model, batch: model(_window(batch)).square().mean()),
-    "masked": STAGES["mask"],
-    "unet": STAGES["inflate"],
+    "masked": COSTED_STAGES["mask"],
+    "unet": COSTED_STAGES["inflate"],
 }
 
 

@@ -30,16 +30,16 @@ from mindviz.types import MindvizError
 from training.data.scans import TrainingScans, load_scans
 from training.demo.correct import CorrectTask
 from training.demo.crossfit import in_training
-from training.demo.pipeline import SEED, Demo
+from training.demo.pipeline import DEMO_SEED, Demo
 from training.demo.publish import test_windows
 from training.demo.recipe import StagesRecipe
 from training.demo.ridge import RidgeFit, begin_encoder, caption_targets
 from training.engine.loop import LoopConfig, train
 from training.stages.contrast import ContrastConfig, ContrastTask
 from training.stages.mask import MaskTask
-from training.studies.ablation_table import REFERENCE, TestClips, clips_of_tests, levels, markdown, table_of
+from training.studies.ablation_table import REFERENCE_VARIANT, TestClips, clips_of_tests, levels, markdown, table_of
 
-BATCH = 64
+TEST_WINDOWS_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Variant:
     pretrained: bool = True
     corrected: bool = True
     mask_ratio: float | None = None
-    against: str = REFERENCE
+    against: str = REFERENCE_VARIANT
 
     @property
     def folder(self) -> str:
@@ -89,7 +89,7 @@ def _per_patch(name: str, what: str, **changes: Any) -> Variant:
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant(REFERENCE, "masked modelling, then correction, then contrast with images and texts"),
+        Variant(REFERENCE_VARIANT, "masked modelling, then correction, then contrast with images and texts"),
         Variant("ridge", "ridge regression from the window to the caption's tokens, nothing else", last="ridge"),
         Variant("corrected", "ridge and its correction, uniform attention, no contrast", last="correct"),
         Variant("text only", "contrast with texts alone", contrast={"image_weight": 0.0}),
@@ -219,7 +219,7 @@ class Bench:
         own = self.stages.masked_for(masked.encoder.num_voxels)
         if self.scale == 1 and scans is self.own_scans and masked == own:
             return self.demo.masked[self.demo.subject]
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         task = MaskTask(masked, scans)
         ratio = "" if masked.mask_ratio == own.mask_ratio else f"_{masked.mask_ratio:g}"
         folder = self.out / "shared" / f"masked_{masked.encoder.patch_embedding}_{masked.encoder.window_size}{ratio}"
@@ -236,7 +236,7 @@ class Bench:
         if self.scale == 1 and scans is self.own_scans:
             return self.demo.corrections[self.demo.subject]
         wanted, captions = self.demo.wanted(scans), self.demo.latents.tokens
-        torch.manual_seed(SEED)
+        torch.manual_seed(DEMO_SEED)
         task = CorrectTask(config, fit, wanted, self.stages.correct, captions)
         folder = self.out / "shared" / f"correction_{config.window_size}"
         return train(task, scaled(self.stages.correct_loop, self.scale), folder).state_dict()
@@ -245,7 +245,7 @@ class Bench:
 @torch.inference_mode()
 def said_by(encoder: FMRIEncoder, windows: Tensor) -> Tensor:
     """Tokens (M, S, D) of windows (M, T, V)."""
-    return torch.cat([encoder.eval()(part) for part in windows.split(BATCH)])
+    return torch.cat([encoder.eval()(part) for part in windows.split(TEST_WINDOWS_AT_A_TIME)])
 
 
 def train_variant(bench: Bench, variant: Variant) -> Tensor:
@@ -263,7 +263,7 @@ def train_variant(bench: Bench, variant: Variant) -> Tensor:
         return said_by(begin_encoder(config, fit=fit, correction=correction), tests)
     masked = bench.masked(variant, scans) if variant.pretrained else None
     targets = bench.demo.targets
-    torch.manual_seed(SEED)
+    torch.manual_seed(DEMO_SEED)
     encoder = in_training(begin_encoder(config, masked, fit, correction), fit)
     task = ContrastTask(encoder, scans, targets, bench.contrast(variant))
     train(task, bench.loops(variant)["contrast"], bench.out / variant.folder)

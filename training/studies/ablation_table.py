@@ -17,13 +17,13 @@ from mindviz.metrics import cosine_similarity, identify
 from mindviz.metrics.inference import bootstrap_interval
 from mindviz.types import MindvizError
 
-MEASURES = {
+ABLATION_MEASURES = {
     "right_shot": "right shot",
     "right_clip": "right clip",
     "pairwise": "pairwise",
     "squared_error": "squared error",
 }
-REFERENCE = "full"
+REFERENCE_VARIANT = "full"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def clips_of_tests(dataset: Dataset, subject: str, clip: ClipModel) -> TestClips
 
 
 def measured(said: np.ndarray, clips: TestClips) -> dict[str, np.ndarray]:
-    """For each of `MEASURES` a value per clip, float64 (M,), of the tokens (M, S, D) that were decoded.
+    """For each of `ABLATION_MEASURES` a value per clip, float64 (M,), of the tokens (M, S, D) that were decoded.
 
     Identification is that of the report: cosines, each set centred by its own mean. Clips of one caption tie exactly,
     and a variant that says the same of every clip ties all of them.
@@ -92,7 +92,10 @@ def measured(said: np.ndarray, clips: TestClips) -> dict[str, np.ndarray]:
         similarity = cosine_similarity(found - found.mean(axis=0), centred)[:, clips.caption]
     chosen = identify(similarity, clips.shots)
     error = np.square(found - true).mean(axis=1)
-    return {**{name: getattr(chosen, name) for name in MEASURES if name != "squared_error"}, "squared_error": error}
+    return {
+        **{name: getattr(chosen, name) for name in ABLATION_MEASURES if name != "squared_error"},
+        "squared_error": error,
+    }
 
 
 def levels(clips: TestClips, mean: np.ndarray) -> dict[str, float]:
@@ -119,10 +122,10 @@ def table_of(
     every = {name: measured(tokens, clips) for name, tokens in said.items()}
     rows: dict[str, dict[str, Any]] = {}
     for name, values in every.items():
-        other = (against or {}).get(name, REFERENCE)
+        other = (against or {}).get(name, REFERENCE_VARIANT)
         rows[name] = {"scores": valued(values, clips.shots), "against": other, "difference": None}
         if other in every and name != other:
-            less = {m: values[m] - every[other][m] for m in MEASURES}
+            less = {m: values[m] - every[other][m] for m in ABLATION_MEASURES}
             rows[name]["difference"] = valued(less, clips.shots)
     return rows
 
@@ -142,7 +145,10 @@ def _shown(measure: str, value: Mapping[str, float] | float, signed: bool = Fals
 def markdown(content: Mapping[str, Any]) -> str:
     """``ablation.md`` of the content of ``ablation.json``."""
     facts, chance, variants = content["facts"], content["levels"], content["variants"]
-    head = ["| variant | " + " | ".join(MEASURES.values()) + " |", "| --- |" + " --- |" * len(MEASURES)]
+    head = [
+        "| variant | " + " | ".join(ABLATION_MEASURES.values()) + " |",
+        "| --- |" + " --- |" * len(ABLATION_MEASURES),
+    ]
     simulated = "**The scans are simulated; nothing here was measured on a brain.** " if facts["simulated"] else ""
     lines = [
         f"# Ablation of the encoder, subject {facts['subject']}",
@@ -168,7 +174,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def _line(name: str, values: Mapping[str, Any], signed: bool = False) -> str:
-    return f"| {name} | " + " | ".join(_shown(m, values[m], signed) for m in MEASURES) + " |"
+    return f"| {name} | " + " | ".join(_shown(m, values[m], signed) for m in ABLATION_MEASURES) + " |"
 
 
 def _steps(steps: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ import scipy.linalg
 from einops import rearrange
 from sklearn.model_selection import PredefinedSplit
 
-from mindviz.evaluate.catalogue import Method
+from mindviz.evaluate.catalogue import ReportMethod
 from mindviz.evaluate.methods import NO_CLIP, NO_TRAINING, training_clips
 from mindviz.evaluate.setup import Setup
 from mindviz.evaluate.tokens import training_caption_tokens
@@ -24,17 +24,17 @@ from mindviz.types import MindvizError
 from training.data.scans import TrainingScans, load_scans
 from training.demo.publish import test_windows
 
-RIDGE = Method(
+RIDGE = ReportMethod(
     "ridge",
     "ridge, same generator",
     "baseline",
     False,
     "ridge regression from the scans to caption tokens, a penalty for each component (himalaya), same generator",
 )
-PENALTIES = tuple(10.0**exponent for exponent in np.arange(2, 6.1, 0.5))
+RIDGE_PENALTIES = tuple(10.0**exponent for exponent in np.arange(2, 6.1, 0.5))
 """Candidates, for windows whose voxels have a standard deviation of 1."""
-COMPONENTS = 128
-FOLDS = 6
+RIDGE_COMPONENTS = 128
+RIDGE_FOLDS = 6
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TokenRidge:
     penalties: np.ndarray
 
 
-def components(targets: np.ndarray, size: int = COMPONENTS) -> tuple[np.ndarray, np.ndarray]:
+def components(targets: np.ndarray, size: int = RIDGE_COMPONENTS) -> tuple[np.ndarray, np.ndarray]:
     """The mean (K,) and the leading principal directions (R, K), R at most `size`, of targets (N, K)."""
     mean = targets.mean(axis=0)
     centred = (targets - mean).astype(np.float64)
@@ -64,8 +64,8 @@ def components(targets: np.ndarray, size: int = COMPONENTS) -> tuple[np.ndarray,
     return mean, vectors[:, ::-1][:, : min(size, real)].T.astype(np.float32)
 
 
-def fit_ridge(
-    windows: np.ndarray, targets: np.ndarray, tests: np.ndarray, folds: int = FOLDS
+def fit_token_ridge(
+    windows: np.ndarray, targets: np.ndarray, tests: np.ndarray, folds: int = RIDGE_FOLDS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kernel ridge regression with a penalty for each target, chosen on blocks of neighbouring samples.
 
@@ -83,7 +83,7 @@ def fit_ridge(
     kernel = windows @ windows.T
     block = np.arange(len(windows)) * folds // len(windows)
     fitted = KernelRidgeCV(
-        alphas=np.array(PENALTIES, dtype=windows.dtype),
+        alphas=np.array(RIDGE_PENALTIES, dtype=windows.dtype),
         kernel="precomputed",
         cv=PredefinedSplit(block),
         solver_params={"local_alpha": True},
@@ -121,7 +121,7 @@ def token_ridge(setup: Setup) -> TokenRidge | str:
     clips = clips_of_windows(setup, every, scans)
     x, tests = (rearrange(w, "n t v -> n (t v)") for w in (scans.windows.numpy(), _tests(setup, scans)))
     targets = rearrange(named[clips], "n s d -> n (s d)").astype(np.float32)
-    key = sha256(f"{scans.fingerprint} {PENALTIES} {COMPONENTS} {FOLDS}".encode())
+    key = sha256(f"{scans.fingerprint} {RIDGE_PENALTIES} {RIDGE_COMPONENTS} {RIDGE_FOLDS}".encode())
     for array in (tests, targets):
         key.update(np.ascontiguousarray(array).data)
     path = setup.options.out / f"ridge-{key.hexdigest()[:16]}.fit.safetensors"
@@ -135,7 +135,7 @@ def token_ridge(setup: Setup) -> TokenRidge | str:
 
 def _fit_and_keep(path: Path, x: np.ndarray, targets: np.ndarray, tests: np.ndarray) -> None:
     mean, directions = components(targets)
-    predicted, unseen, penalties = fit_ridge(x, (targets - mean) @ directions.T, tests)
+    predicted, unseen, penalties = fit_token_ridge(x, (targets - mean) @ directions.T, tests)
     arrays = {"predicted": predicted, "unseen": unseen, "penalties": penalties}
     save_arrays(path, arrays | {"mean": mean, "directions": directions})
 

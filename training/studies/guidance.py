@@ -30,8 +30,8 @@ from training.studies.ablation_table import valued
 from training.studies.judged_rows import labelled
 from training.studies.report import film_shots
 
-MEASURES = (*ASPECTS, "ssim")
-REFERENCE = "the checkpoint's own"
+GUIDANCE_MEASURES = (*ASPECTS, "ssim")
+SHIPPED_SETTINGS = "the checkpoint's own"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Guided:
 
 
 SWEEP = (
-    Guided(REFERENCE, 1.0),
+    Guided(SHIPPED_SETTINGS, 1.0),
     Guided("no guidance", 0.0),
     Guided("half", 0.5),
     Guided("twice", 2.0),
@@ -63,7 +63,7 @@ SWEEP = (
 
 
 def measured(clips: np.ndarray, true: np.ndarray, labels: Mapping[str, np.ndarray], judge: Judge) -> dict[str, Any]:
-    """For each of `MEASURES` a value per clip, float64 (N,), of decoded clips (N, F, H, W, 3)."""
+    """For each of `GUIDANCE_MEASURES` a value per clip, float64 (N,), of decoded clips (N, F, H, W, 3)."""
     said = judge.labels(clips)
     right = {aspect: (said[aspect] == labels[aspect]).astype(np.float64) for aspect in ASPECTS}
     return right | {"ssim": ssim(clips, true).astype(np.float64)}
@@ -96,14 +96,14 @@ def sweep(options: Options, judge_folder: Path, settings: Sequence[Guided] = SWE
         setup = replace(first, options=mine, settings=replace(own, **changes))
         values = measured(decode_windows(setup)[0], test_set.clips, test_set.labels, judge)
         reference = reference or values
-        less = {m: values[m] - reference[m] for m in MEASURES} if values is not reference else {}
+        less = {m: values[m] - reference[m] for m in GUIDANCE_MEASURES} if values is not reference else {}
         content["settings"][one.name] = {
             "sampling": {name: value for name, value in asdict(setup.settings).items() if name in changes},
             "scores": valued(values, test_set.shots),
             "difference": valued(less, test_set.shots) or None,
         }
         _write(content, options.out)
-        print(f"{one.name}: " + ", ".join(f"{m} {values[m].mean():.3f}" for m in MEASURES), flush=True)
+        print(f"{one.name}: " + ", ".join(f"{m} {values[m].mean():.3f}" for m in GUIDANCE_MEASURES), flush=True)
     return content
 
 
@@ -118,7 +118,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     facts = content["facts"]
     simulated = "**The scans are simulated; nothing here was measured on a brain.** " if "SIMULATED" in facts else ""
     head = ["| guidance | scale of painting, of sketch | " + " | ".join((*ASPECTS, "SSIM")) + " |"]
-    head.append("|" + " --- |" * (2 + len(MEASURES)))
+    head.append("|" + " --- |" * (2 + len(GUIDANCE_MEASURES)))
     lines = [
         f"# Guidance, subject {facts['subject']}",
         "",
@@ -128,7 +128,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         *head,
         *(_line(name, one, one["scores"], "") for name, one in content["settings"].items()),
         "",
-        f"Difference to `{REFERENCE}`, on the same clips:",
+        f"Difference to `{SHIPPED_SETTINGS}`, on the same clips:",
         "",
         *head,
         *(_line(n, one, one["difference"], "+") for n, one in content["settings"].items() if one["difference"]),
@@ -139,7 +139,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 def _line(name: str, one: Mapping[str, Any], values: Mapping[str, Mapping[str, float]], sign: str) -> str:
     scales = f"{one['sampling']['guidance_scale']:g}, {one['sampling']['sketch_guidance']:g}"
     cells = []
-    for measure in MEASURES:
+    for measure in GUIDANCE_MEASURES:
         numbers = [values[measure][k] for k in ("value", "low", "high")]
         if measure == "ssim":
             middle, low, high = (f"{v:{sign}.3f}" for v in numbers)

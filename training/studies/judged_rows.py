@@ -14,7 +14,7 @@ from mindviz.metrics.rows import Row, TestSet, centred_similarity, n_way_rows, p
 from mindviz.simulate.films import Shot
 from training.demo.judge import ASPECTS, Judge, shot_labels
 
-WAYS = (2, 10, 50)
+JUDGE_WAYS = (2, 10, 50)
 DERIVED = "derived"
 SHOWN_OF_HELD, UNSEEN_OF_SEEN, OF_RIDGE = 0.8, 0.85, 1.0
 """Targets: shown over what a read-out of the tokens finds; unseen pairs over seen; the encoder over ridge."""
@@ -51,7 +51,7 @@ def judged_rows(method: str, clips: np.ndarray, test_set: TestSet, judge: Judge,
     rows = label_rows(method, "judge", said, test_set, judge, permutations)
     plain = {"plain": test_set.labels["object"][:, None]}
     wanted = plain | papers_rule(judge.probabilities(test_set.clips)["object"])
-    for ways in WAYS:
+    for ways in JUDGE_WAYS:
         rows += n_way_rows(method, "judge", "object", probabilities["object"], wanted, test_set, ways)
     return rows
 

@@ -21,7 +21,7 @@ import torch
 
 from mindviz.data import Dataset
 from mindviz.evaluate.arguments import add_options, given_options
-from mindviz.evaluate.catalogue import METHODS, chosen
+from mindviz.evaluate.catalogue import REPORT_METHODS, chosen
 from mindviz.evaluate.measure import shared_rows, token_rows
 from mindviz.evaluate.methods import MethodClips, make_clips
 from mindviz.evaluate.planted import planted_truth
@@ -38,7 +38,7 @@ from training.studies.baselines import RIDGE, TokenRidge, token_ridge
 from training.studies.judged_rows import against_ridge_rows, derived_rows, judged_rows, label_rows, labelled
 from training.studies.token_readout import READOUT, Source, read_out
 
-ALL = (*METHODS, RIDGE, READOUT)
+ALL = (*REPORT_METHODS, RIDGE, READOUT)
 BORROWED = (
     "The read-out of the encoder's tokens was trained on ridge's (no --training-tokens were given): where the two "
     "differ in more than their noise it finds less than the tokens hold, and the ratio to it is too kind. The ratio to "

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mindviz.evaluate.catalogue import Method
+from mindviz.evaluate.catalogue import ReportMethod
 from mindviz.evaluate.measure import flat
 from mindviz.evaluate.setup import Setup, clip_shots
 from mindviz.types import MindvizError
 from training.demo.judge import ASPECTS, Judge
 
-READOUT = Method(
+READOUT = ReportMethod(
     "readout",
     "linear read-out of the tokens",
     "ceiling",
     True,
     "no clips: what a linear classifier finds in the tokens, trained on tokens of training windows",
 )
-PENALTIES = (1e-3, 1e-2, 1e-1)
+READOUT_PENALTIES = (1e-3, 1e-2, 1e-1)
 """Candidates for the weight decay, for components of unit variance."""
-COMPONENTS, FOLDS, STEPS = 128, 3, 60
+READOUT_COMPONENTS, READOUT_FOLDS, STEPS = 128, 3, 60
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Whitened:
     Attributes
     ----------
     mean : ndarray, shape (K,)
-    directions : ndarray, shape (K, R), R at most `COMPONENTS`
+    directions : ndarray, shape (K, R), R at most `READOUT_COMPONENTS`
     """
 
     mean: np.ndarray
@@ -47,7 +47,7 @@ class Whitened:
         mean = tokens.mean(axis=0)
         centred = tokens - mean
         variance, vectors = np.linalg.eigh(centred.T @ centred / len(tokens))
-        keep = np.flatnonzero(variance > 1e-9 * variance[-1])[::-1][:COMPONENTS]
+        keep = np.flatnonzero(variance > 1e-9 * variance[-1])[::-1][:READOUT_COMPONENTS]
         return cls(mean, vectors[:, keep] / np.sqrt(variance[keep]))
 
     def __call__(self, tokens: np.ndarray) -> Tensor:
@@ -76,9 +76,9 @@ def classify(weights: Tensor, x: Tensor) -> np.ndarray:
     return (x @ weights[:-1] + weights[-1]).argmax(dim=1).numpy()
 
 
-def best_penalty(x: Tensor, labels: Tensor, classes: int, candidates: Sequence[float] = PENALTIES) -> float:
+def best_penalty(x: Tensor, labels: Tensor, classes: int, candidates: Sequence[float] = READOUT_PENALTIES) -> float:
     """The weight decay that is right most often on blocks of neighbouring windows left out in turn."""
-    block = torch.arange(len(x)) * FOLDS // len(x)
+    block = torch.arange(len(x)) * READOUT_FOLDS // len(x)
     right = dict.fromkeys(candidates, 0)
     for penalty in candidates:
         for k in block.unique():

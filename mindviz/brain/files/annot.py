@@ -15,7 +15,7 @@ import numpy as np
 
 from mindviz.types import MindvizError
 
-MAX_BYTES = 64 * 2**20
+MAX_ANNOT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def load_annot(path: Path | str) -> Annotation:
     path = Path(path)
     if not path.is_file():
         raise MindvizError(f"{path}: expected a FreeSurfer annotation, found nothing")
-    if path.stat().st_size > MAX_BYTES:
-        raise MindvizError(f"{path}: expected at most {MAX_BYTES >> 20} MB, found more")
+    if path.stat().st_size > MAX_ANNOT_BYTES:
+        raise MindvizError(f"{path}: expected at most {MAX_ANNOT_BYTES >> 20} MB, found more")
     try:
         content = path.read_bytes()
     except OSError as error:

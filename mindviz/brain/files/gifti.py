@@ -23,7 +23,7 @@ from mindviz.types import MindvizError, SurfaceMap
 if TYPE_CHECKING:
     from nibabel.gifti import GiftiImage
 
-MAX_BYTES = 256 * 2**20
+MAX_GIFTI_BYTES = 256 * 2**20
 _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
 # Declared by nibabel and Connectome Workbench in every file; not fetched by expat. No other document type is allowed.
 _GIFTI_DTD = "http://www.nitrc.org/frs/download.php/"
@@ -128,11 +128,11 @@ def check_gifti(path: Path | str) -> bytes:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_GIFTI_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise MindvizError(f"{path}: expected a GIFTI file, found one that cannot be read ({error})") from error
-    if len(content) > MAX_BYTES:
-        raise MindvizError(f"{path}: expected at most {MAX_BYTES >> 20} MB, found more")
+    if len(content) > MAX_GIFTI_BYTES:
+        raise MindvizError(f"{path}: expected at most {MAX_GIFTI_BYTES >> 20} MB, found more")
     try:
         _Check(path).run(content)
     except expat.ExpatError as error:
@@ -193,9 +193,9 @@ class _Check:
         # a few kilobytes can decompress to gigabytes: stop at the limit before nibabel decompresses them all
         unpacker = zlib.decompressobj()
         try:
-            size = len(unpacker.decompress(base64.b64decode("".join(self.text)), MAX_BYTES))
+            size = len(unpacker.decompress(base64.b64decode("".join(self.text)), MAX_GIFTI_BYTES))
         except (zlib.error, binascii.Error):
             self.refuse("compressed data that cannot be decompressed")
-        if size >= MAX_BYTES:
-            self.refuse(f"compressed data of more than {MAX_BYTES >> 20} MB")
+        if size >= MAX_GIFTI_BYTES:
+            self.refuse(f"compressed data of more than {MAX_GIFTI_BYTES >> 20} MB")
         self.text = None

@@ -22,8 +22,8 @@ from mindviz.brain.parcellations import Parcellation
 from mindviz.brain.projection import from_cortex
 from mindviz.types import MindvizError, SurfaceMap
 
-MAPS = (".func.gii", ".shape.gii", ".dscalar.nii")
-PARCELLATIONS = (".label.gii", ".annot", ".dlabel.nii")
+MAP_ENDINGS = (".func.gii", ".shape.gii", ".dscalar.nii")
+PARCELLATION_ENDINGS = (".label.gii", ".annot", ".dlabel.nii")
 NO_PARCEL = (
     "",
     "unknown",
@@ -77,7 +77,7 @@ def load_map(*paths: Path | str, row: int = 0) -> SurfaceMap:
         Naming the file, what was expected and what was found: another kind of file, a number of vertices that fits none
         of our meshes, hemispheres that do not match, GIFTI that is not safe to load.
     """
-    files, ending = _of_kind(paths, MAPS, PARCELLATIONS)
+    files, ending = _of_kind(paths, MAP_ENDINGS, PARCELLATION_ENDINGS)
     if ending == ".dscalar.nii":
         return cifti_maps.load_dscalar(files[0], row)
     halves, mesh = _hemispheres([_gifti(path, row) for path in files])
@@ -102,7 +102,7 @@ def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
     MindvizError
         As for `load_map`; and for labels that are not whole numbers, fewer than two parcels, or more than fit in int16.
     """
-    files, ending = _of_kind(paths, PARCELLATIONS, MAPS)
+    files, ending = _of_kind(paths, PARCELLATION_ENDINGS, MAP_ENDINGS)
     if ending == ".dlabel.nii":
         values, _, table = cifti_maps.read_row(files[0], "LabelAxis", row)
         parts, mesh = [(files[0], np.nan_to_num(values), table)], cifti_maps.MESH
@@ -135,7 +135,13 @@ def _of_kind(paths: Sequence[Path | str], known: Sequence[str], other: Sequence[
         name = name.removesuffix(".gz") if name.endswith(".gii.gz") else name  # `check_gifti` limits decompression
         ending = next((e for e in (*known, *other) if name.endswith(e)), "")
         if ending not in known:
-            kind = "a map" if ending in MAPS else "a parcellation" if ending in PARCELLATIONS else "another ending"
+            kind = (
+                "a map"
+                if ending in MAP_ENDINGS
+                else "a parcellation"
+                if ending in PARCELLATION_ENDINGS
+                else "another ending"
+            )
             packed = name.endswith(tuple(f"{e}.gz" for e in known))
             found = "a compressed one: decompress it first" if packed else kind
             raise MindvizError(f"{path}: {expected}, found {found}")

@@ -65,7 +65,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_images_are_read_as_nibabel_reads_them(raw: Path) -> None:
     vertices, volume = cortex_in(SHAPE, AFFINE)
     for path in (place(raw, "seg1", 1), place(raw, "seg2", 2, ".nii")):
-        bold, held = volumes.read_cortex(path)
+        bold, held = volumes.read_image_cortex(path)
         np.testing.assert_array_equal(np.flatnonzero(held), vertices)
         expected = nib.load(path).get_fdata()[tuple(volume.voxels.T)]
         np.testing.assert_allclose(bold[vertices], expected, rtol=1e-6)
@@ -125,7 +125,7 @@ def spoilt(raw: Path, tmp_path: Path) -> Path:
 def test_images_that_do_not_fit_are_refused_before_anything_is_read(raw, tmp_path, monkeypatch, spoil, told) -> None:
     home = spoilt(raw, tmp_path)
     spoil(place(home, "seg1", 2))
-    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr(volumes, "read_image_cortex", lambda *_: pytest.fail("it went to work"))
     with pytest.raises(MindvizError, match=told):
         prepare(home, tmp_path / "data", options=OPTIONS)
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
@@ -142,7 +142,7 @@ def test_runs_of_a_subject_share_their_voxels(raw: Path, tmp_path: Path, monkeyp
             path = home / "subject1" / "fmri" / "seg2" / "cifti" / f"seg2_{repeat}_Atlas.dtseries.nii"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"a file of the other kind is read first")
-    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr(volumes, "read_image_cortex", lambda *_: pytest.fail("it went to work"))
     told = "seg2_1_mni.nii: expected the voxels of seg1_1" if how == "another grid" else "seg2_1_Atlas.dtseries.nii"
     with pytest.raises(MindvizError, match=told):
         prepare(home, tmp_path / "data", options=OPTIONS)
@@ -150,7 +150,7 @@ def test_runs_of_a_subject_share_their_voxels(raw: Path, tmp_path: Path, monkeyp
 
 
 def test_a_single_training_run_is_refused_before_anything_is_read(raw: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr(volumes, "read_image_cortex", lambda *_: pytest.fail("it went to work"))
     with pytest.raises(MindvizError, match=r"subject 1: selecting vertices needs at least 2 training.*found 1"):
         prepare(raw, tmp_path / "data", runs=["seg1"], options=OPTIONS)
     assert not list(tmp_path.iterdir())
@@ -172,7 +172,7 @@ def test_affines_that_differ_only_by_rounding_share_a_grid(raw: Path, tmp_path: 
     np.testing.assert_array_equal(dataset.volume("1").voxels, straight.volume("1").voxels)
     elsewhere = write_run(tmp_path / "elsewhere.nii", 0, 1, AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, 3])
     with pytest.raises(MindvizError, match=r"seg2_1_mni.nii: expected the voxels of elsewhere.nii .*, found .*, not "):
-        volumes.read_cortex(place(home, "seg2", 1, ".nii"), elsewhere)
+        volumes.read_image_cortex(place(home, "seg2", 1, ".nii"), elsewhere)
 
 
 def test_grids_that_drift_from_run_to_run_are_refused_before_anything_is_read(raw, tmp_path, monkeypatch) -> None:
@@ -183,7 +183,7 @@ def test_grids_that_drift_from_run_to_run_are_refused_before_anything_is_read(ra
     ):  # each within rounding of the previous one, but the last not of the first
         moved = AFFINE + np.eye(4)[0][:, None] * [0, 0, 0, off]
         write_run(place(home, "seg2", repeat, ".nii"), 1, repeat, affine=moved)
-    monkeypatch.setattr(volumes, "read_cortex", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr(volumes, "read_image_cortex", lambda *_: pytest.fail("it went to work"))
     with pytest.raises(MindvizError, match=r"seg2_2_mni.nii: expected the voxels of seg1_1.*90.016.*90.0\]"):
         prepare(home, tmp_path / "data", options=OPTIONS)
 
@@ -227,12 +227,12 @@ def test_a_truncated_image_is_refused_compressed_or_not(raw: Path, tmp_path: Pat
     with pytest.raises(
         MindvizError, match=r"seg1_1_mni.nii.gz: expected 245 images, found 12\d: the file is truncated"
     ):
-        volumes.read_cortex(packed)
+        volumes.read_image_cortex(packed)
     packed.write_bytes(gzip.compress(whole)[:-5000])
     with pytest.raises(
         MindvizError, match=r"seg1_1_mni.nii.gz: expected 245 images, found data that cannot be decompressed"
     ):
-        volumes.read_cortex(packed)
+        volumes.read_image_cortex(packed)
 
 
 def test_cifti_files_take_precedence_over_images(raw: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_raw_folder_becomes_a_dataset_of_its_reliable_vertices(whole, tmp_path
 def test_a_file_written_by_the_simulation_is_read_back_exactly(tmp_path):
     path = tmp_path / "x.dtseries.nii"
     write(path, {v: np.arange(245) + v for v in PLANTED})
-    bold = cifti.read_cortex(path)
+    bold = cifti.read_series_cortex(path)
     assert np.array_equal(np.flatnonzero(bold.any(1)), PLANTED)
     assert np.array_equal(bold[PLANTED], PLANTED[:, None] + np.arange(245.0))
     image = nib.load(path)
@@ -119,7 +119,7 @@ def test_vertices_are_found_by_the_brain_models_whatever_their_order(tmp_path):
     image = nib.Cifti2Image(data[:, order], nib.cifti2.Cifti2Header.from_axes((series, models[order])))
     image.nifti_header.set_data_dtype(np.int16)
     nib.save(image, tmp_path / "shuffled.dtseries.nii")
-    assert np.array_equal(cifti.read_cortex(tmp_path / "shuffled.dtseries.nii"), data[:, :59412].T)
+    assert np.array_equal(cifti.read_series_cortex(tmp_path / "shuffled.dtseries.nii"), data[:, :59412].T)
 
 
 def _spoil(path, rows, volumes=245):

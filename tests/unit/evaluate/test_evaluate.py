@@ -283,12 +283,12 @@ def test_guidance_is_swept_and_compared_with_the_checkpoints_default(world, tmp_
     content = guidance.sweep(options, world / "judge")
     assert list(content["settings"]) == [s.name for s in guidance.SWEEP] and content["facts"]["SIMULATED"]
     scales = {name: one["sampling"]["guidance_scale"] for name, one in content["settings"].items()}
-    assert (scales["no guidance"], scales["half"], scales[guidance.REFERENCE], scales["twice"]) == (1, 1.5, 2, 3)
+    assert (scales["no guidance"], scales["half"], scales[guidance.SHIPPED_SETTINGS], scales["twice"]) == (1, 1.5, 2, 3)
     scores = {name: {m: v["value"] for m, v in one["scores"].items()} for name, one in content["settings"].items()}
     for name, one in content["settings"].items():
-        assert (one["difference"] is None) == (name == guidance.REFERENCE)
+        assert (one["difference"] is None) == (name == guidance.SHIPPED_SETTINGS)
         for measure, difference in (one["difference"] or {}).items():
-            apart = scores[name][measure] - scores[guidance.REFERENCE][measure]
+            apart = scores[name][measure] - scores[guidance.SHIPPED_SETTINGS][measure]
             assert difference["value"] == pytest.approx(apart) and difference["low"] <= difference["high"]
     text = (tmp_path / "sweep" / "guidance.md").read_text()
     assert text == guidance.markdown(json.loads((tmp_path / "sweep" / "guidance.json").read_text()))

@@ -15,7 +15,7 @@ from mindviz.attribution.methods import METHODS
 from mindviz.data import Dataset
 from mindviz.data.whole_runs import run_scans
 from mindviz.decoder import Decoder
-from mindviz.evaluate.page import MAPS, html, map_rows, markdown
+from mindviz.evaluate.page import MAPS_TITLE, html, map_rows, markdown
 from mindviz.evaluate.planted import NO_TRUTH, WITHOUT_INTERVAL, Agreement, MapScore, Planted, planted_truth
 from mindviz.evaluate.report import Report, write
 from mindviz.evaluate.setup import Options, Setup, open_setup
@@ -80,7 +80,7 @@ def test_the_section_is_in_all_three_files(setup: Setup, found: Planted, tmp_pat
     assert [s["method"] for s in told["scores"]] == list(METHODS) and told["about"] == found.about
     for name in ("report.md", "report.html"):
         text = (tmp_path / name).read_text()
-        assert MAPS in text and found.about[:60] in text
+        assert MAPS_TITLE in text and found.about[:60] in text
         for row in map_rows(found):
             assert all(cell.replace("'", "&#x27;" if name.endswith("html") else "'") in text for cell in row)
 
@@ -89,7 +89,7 @@ def test_without_a_truth_a_sentence_replaces_the_section(setup: Setup, tiny_data
     without = planted_truth(replace(setup, dataset=Dataset.open(tiny_dataset)))
     assert without == Planted(missing=NO_TRUTH) and without.record() == {"missing": NO_TRUTH}
     for page in (markdown("T", {}, (), {}, (), without), html("T", {}, (), {}, (), without)):
-        assert MAPS not in page and f"Maps: {NO_TRUTH}." in page
+        assert MAPS_TITLE not in page and f"Maps: {NO_TRUTH}." in page
     none = planted_truth(replace(setup, options=replace(setup.options, map_clips=0)))
     assert "--map-clips 0" in none.missing
 

@@ -98,7 +98,7 @@ def test_a_doctype_in_another_text_encoding_is_found(tmp_path):
 
 
 def test_data_that_decompress_beyond_the_limit_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(gifti, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(gifti, "MAX_GIFTI_BYTES", 2**20)
     bomb = base64.b64encode(zlib.compress(bytes(2**22))).decode()
     (tmp_path / "x.gii").write_text(_document(encoding="GZipBase64Binary", data=bomb))
     with pytest.raises(MindvizError, match="compressed data of more than"):

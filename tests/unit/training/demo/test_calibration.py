@@ -10,7 +10,7 @@ from training.demo import calibration
 
 def test_a_clip_belongs_to_the_shot_of_most_of_its_frames():
     shots = [{"start": 0, "stop": 8}, {"start": 8, "stop": 22}, {"start": 22, "stop": 24}]
-    assert calibration.clip_shots(shots).tolist() == [0, 1, 1, 1]
+    assert calibration.shot_of_clips(shots).tolist() == [0, 1, 1, 1]
 
 
 def test_right_shot_counts_any_clip_of_the_shot():
@@ -20,7 +20,7 @@ def test_right_shot_counts_any_clip_of_the_shot():
 
 
 def test_ridge_agrees_with_scikit_learn(monkeypatch):
-    monkeypatch.setattr(calibration, "PENALTIES", (10.0,))
+    monkeypatch.setattr(calibration, "CALIBRATION_PENALTIES", (10.0,))
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(2, 60, 90)) * rng.uniform(0.5, 3, size=90)
     targets = rng.normal(size=(60, 3))
@@ -53,7 +53,7 @@ def test_components_come_from_the_training_films_alone():
 def test_repeats_weigh_the_noise_by_its_level():
     rng = np.random.default_rng(3)
     response, own, noise = rng.normal(size=(4, 50)), rng.normal(size=(2, 4, 50)), rng.normal(size=(2, 4, 50))
-    parts = calibration.Parts(response, own, noise)
+    parts = calibration.ResponseParts(response, own, noise)
     assert np.allclose(parts.repeats(2.0, 4.0)[1], cleaning.zscore(response + 2 * own[1] + 2 * noise[1]), atol=1e-6)
     first, second = parts.repeats(0.0, 0.0)
     assert np.allclose(first, second)

@@ -14,7 +14,7 @@ from mindviz.extensions.sketched_unet import SketchedUNet
 from mindviz.types import MindvizError
 from training.data.latents import LatentCorpus
 from training.demo import conditions
-from training.demo.finish import CLIPS, FinishTask
+from training.demo.finish import SHARE_OF_CLIPS, FinishTask
 from training.demo.recipe import DEMO_PRETRAINED
 from training.demo.sketch import begin_sketch
 from training.engine.loop import LoopConfig, train
@@ -69,7 +69,7 @@ def test_a_model_without_a_sketch_is_refused(latents: LatentCorpus) -> None:
 def test_most_batches_are_frames_and_the_others_fewer_clips(task: FinishTask) -> None:
     shapes = [tuple(heard(task, seed)[0].shape) for seed in range(240)]
     assert set(shapes) == {(12, 4, 1, 8, 8), (2, 4, 6, 8, 8)}
-    assert shapes.count((2, 4, 6, 8, 8)) / 240 == pytest.approx(CLIPS, abs=0.07)  # three standard errors
+    assert shapes.count((2, 4, 6, 8, 8)) / 240 == pytest.approx(SHARE_OF_CLIPS, abs=0.07)  # three standard errors
 
 
 def test_a_frame_comes_with_its_own_sketch(task: FinishTask, latents: LatentCorpus, monkeypatch) -> None:

@@ -32,7 +32,7 @@ from training.engine.loop import LoopConfig
 from training.stages.contrast import ContrastConfig
 from training.studies import ablation
 from training.studies.ablation import VARIANTS, Bench, OneSubject, with_window
-from training.studies.ablation_table import MEASURES, TestClips, levels, markdown, measured, table_of
+from training.studies.ablation_table import ABLATION_MEASURES, TestClips, levels, markdown, measured, table_of
 
 LOOP = LoopConfig(steps=4, batch_size=6, lr=1e-3, warmup=2, save_every=2)
 ENCODER = ReadOutConfig(
@@ -130,7 +130,7 @@ def test_every_variant_is_scored_and_set_against_the_full_one(out: Path) -> None
     assert list(content["variants"]) == list(VARIANTS) and content["facts"]["scale"] == 1
     assert content["facts"]["clips"] == 12 and content["facts"]["shots"] == 6 and content["facts"]["simulated"]
     for name, row in content["variants"].items():
-        assert set(row["scores"]) == set(MEASURES)
+        assert set(row["scores"]) == set(ABLATION_MEASURES)
         assert all(v["low"] <= v["value"] <= v["high"] for v in row["scores"].values())
         assert (row["difference"] is None) == (name == "full")
         other = "per patch" if name.startswith("per patch ") else "full"

@@ -20,7 +20,7 @@ def planted(seed=0, samples=120, features=200, targets=4):
 
 def test_each_target_has_its_own_penalty_and_the_solution_is_ridge():
     x, y = planted()
-    predicted, unseen, penalties = baselines.fit_ridge(x, y, x[:7] + 0.1, folds=4)
+    predicted, unseen, penalties = baselines.fit_token_ridge(x, y, x[:7] + 0.1, folds=4)
     assert penalties[0] < penalties[-1]
     block = np.arange(len(x)) * 4 // len(x)
     for target, penalty in enumerate(penalties):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mindviz.evaluate.catalogue import METHODS
+from mindviz.evaluate.catalogue import REPORT_METHODS
 from mindviz.evaluate.page import html, markdown
 from mindviz.evaluate.planted import NO_TRUTH, Planted
 from mindviz.evaluate.setup import clip_shots
@@ -142,7 +142,7 @@ def test_identification_rows(test_set):
 def test_markdown_has_every_row_and_fact(test_set, judge):
     rows = judged_rows("decoded", test_set.clips, test_set, judge, permutations=10)
     text = markdown(
-        "Title", {"data": "SIMULATED"}, METHODS, {"true caption": "no CLIP"}, rows, Planted(missing=NO_TRUTH)
+        "Title", {"data": "SIMULATED"}, REPORT_METHODS, {"true caption": "no CLIP"}, rows, Planted(missing=NO_TRUTH)
     )
     assert text.startswith("# Title\n") and "- data: SIMULATED" in text
     scores = text[text.index("## decoded: all") : text.index("## Published")]
@@ -153,14 +153,16 @@ def test_markdown_has_every_row_and_fact(test_set, judge):
 def test_the_page_is_one_file_that_needs_nothing(test_set, judge):
     rows = judged_rows("decoded", test_set.clips, test_set, judge, permutations=10)
     rows += derived_rows(judge.labels(test_set.clips), {}, test_set, "read-out")
-    page = html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
+    page = html("A <title>", {"SIMULATED": "yes"}, REPORT_METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
     assert page.startswith("<!doctype html>") and "A &lt;title&gt;" in page and "A <title>" not in page
     assert page.count("<svg") == 2 and "0.853" in page and "Simulated." in page
     links = re.findall(r"(?:src|href)=[\"']?([^\"'> ]+)|url\(([^)]+)\)|@import", page)
     assert all(link.startswith("#") for pair in links for link in pair if link), "asks for something from elsewhere"
     assert "<script" not in page
     assert len(set(ids := re.findall(r' id="([^"]+)"', page))) == len(ids), "ids of two figures clash"
-    assert page == html("A <title>", {"SIMULATED": "yes"}, METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",))
+    assert page == html(
+        "A <title>", {"SIMULATED": "yes"}, REPORT_METHODS, {}, rows, Planted(missing=NO_TRUTH), ("a note",)
+    )
 
 
 def test_derived_rows_are_ratios_of_accuracies(test_set, judge):
