@@ -221,22 +221,23 @@ def map_scans(options: argparse.Namespace) -> int:
     """Write the map of a scan, the mean map of a run, or (--each) the maps of all its scans."""
     from mindviz import session
     from mindviz.brain import load_parcellation
-    from mindviz.session import each_map, export, map_export, map_request, run_maps
+    from mindviz.session import export, map_choice, map_export, run_maps, scan_maps
+    from mindviz.session.scans import Scans
 
     if options.scan is None and options.run is None and not options.each:
         raise MindvizError("expected --scan N, --run R (the mean over the run) or both, found neither")
-    export.check_target(options.out, each_map.EVERY_FILE if options.each else map_export.EVERY_FILE)
+    export.check_target(options.out, scan_maps.ALL_EACH_FILES if options.each else map_export.ALL_MAP_FILES)
     by = load_parcellation(*options.by) if options.by else None
     asked = (options.method, options.layer, options.head, options.control)
-    choice = map_request.choose(*asked, position=options.position, parcels=by.name if by else "")
+    choice = map_choice.choose(*asked, position=options.position, parcels=by)
     if (choice.layer, choice.head, choice.position) != (options.layer, options.head, options.position):
         raise MindvizError(f"{choice.title} has no --layer and --head, or no --position, to choose")
     workspace = session.open(options.data, options.checkpoint, options.device)
     run = options.run or workspace.runs(options.subject)[0]
-    scans = run_maps.Scans(options.subject, run, options.scan)
+    scans = Scans(options.subject, run, options.scan)
     with _phases() as shown:
-        save = each_map.save_each if options.each else run_maps.save_map
-        print(save(workspace, scans, choice, options.out, by, shown))
+        save = scan_maps.save_each if options.each else run_maps.save_map
+        print(save(workspace, scans, choice, options.out, shown))
     return 0
 
 
@@ -245,9 +246,9 @@ def lesion(options: argparse.Namespace) -> int:
     from mindviz import session
     from mindviz.attribution.lesion import GROUPINGS
     from mindviz.session import export, lesion_files
-    from mindviz.session.run_maps import Scans
+    from mindviz.session.scans import Scans
 
-    export.check_target(options.out, lesion_files.FILES)
+    export.check_target(options.out, lesion_files.LESION_FILES)
     by = options.by[0] if len(options.by) == 1 and options.by[0] in GROUPINGS else _parcellation(options.by)
     workspace = session.open(options.data, options.checkpoint, options.device)
     run = workspace.dataset.test_run(options.subject, options.run)

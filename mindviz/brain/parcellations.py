@@ -40,7 +40,7 @@ _FILES = {"yeo7": "yeo7.npz", "yeo17": "yeo17.npz", "hcp-mmp": "mmp_1.0.npz"}
 _MMP_AREAS = 180
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key of caches: by identity, for two of one name may differ
 class Parcellation:
     """A label for every cortical vertex.
 

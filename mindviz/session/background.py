@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
-_SESSIONS = 256  # whose newest request is remembered
 
 
 @dataclass(frozen=True)
@@ -76,85 +74,3 @@ def _latest(messages: queue.Queue[Any], stop: threading.Event) -> Iterator[Any]:
         yield message
         if isinstance(message, Finished):
             return
-
-
-@dataclass(frozen=True)
-class Running:
-    """A job of one browser session: what it works on, and its stop switch."""
-
-    what: Hashable
-    stop: threading.Event
-
-
-class Jobs:
-    """At most one job for each browser session: starting a new one stops the one before."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, Running] = {}
-
-    def start(self, session: str, what: Hashable) -> Running:
-        self.stop(session)
-        self._running[session] = Running(what, threading.Event())
-        return self._running[session]
-
-    def wanted(self, session: str, what: Hashable) -> Running | None:
-        """The session's job, if it is to work on `what` and has not been stopped."""
-        job = self._running.get(session)
-        return None if job is None or job.stop.is_set() or job.what != what else job
-
-    def stop(self, session: str, unless: Hashable = None) -> bool:
-        """Ask the session's job to stop, unless it works on `unless`; whether a job goes on."""
-        job = self._running.get(session)
-        if job is None or job.stop.is_set():
-            self._running.pop(session, None)
-            return False
-        if unless is not None and job.what == unless:
-            return True
-        job.stop.set()
-        del self._running[session]
-        return False
-
-
-@dataclass
-class Asked(Generic[Result]):
-    """Request `ticket` of a browser session: what is to be worked on (None: nothing more), and its stop switch."""
-
-    ticket: int
-    what: Result | None
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
-class Newest(Generic[Result]):
-    """The newest request of each browser session, by the number that the page gave it.
-
-    Requests that are under way at once reach the server in any order, so the one that comes last need not be the one
-    that the person made last; only the page knows.
-    """
-
-    def __init__(self) -> None:
-        self._asked: OrderedDict[str, Asked[Result]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def ask(self, session: str, ticket: int, what: Result | None) -> bool:
-        """Stop what the session asked for before, and keep `what` until it is taken; False, and nothing is done, where
-        the session has asked for something else since."""
-        with self._lock:
-            before = self._asked.get(session)
-            if before and before.ticket > ticket:
-                return False
-            if before:
-                before.stop.set()
-            self._asked[session] = Asked(ticket, what)
-            self._asked.move_to_end(session)
-            while len(self._asked) > _SESSIONS:
-                self._asked.popitem(last=False)
-        return True
-
-    def take(self, session: str) -> tuple[Result, threading.Event] | None:
-        """What is to be worked on, and its stop switch; whoever comes first gets it, all others None."""
-        with self._lock:
-            asked = self._asked.get(session)
-            if asked is None or asked.what is None:
-                return None
-            what, asked.what = asked.what, None
-        return what, asked.stop

@@ -9,12 +9,12 @@ from typing import Any
 
 from mindviz import __version__, brain, storage, video
 from mindviz.brain import Parcellation
+from mindviz.session.map_choice import CONTROLS_SAID, MapChoice, choose
 from mindviz.session.map_names import label, layer_and_head
-from mindviz.session.map_request import CONTROLS_SAID, MapChoice, choose
 from mindviz.session.workspace import Similarity, Workspace
 from mindviz.types import AttentionMap, Decoded, MindvizError, VideoClip, Window
 
-FILES = (
+DECODING_FILES = (
     "truth.mp4",
     "reconstruction.mp4",
     "side_by_side.mp4",
@@ -24,7 +24,7 @@ FILES = (
 )
 
 
-def check_target(folder: Path, files: Sequence[str] = FILES) -> Path:
+def check_target(folder: Path, files: Sequence[str] = DECODING_FILES) -> Path:
     """The folder itself if it can be written whole: absent, empty, or holding an earlier export and nothing else.
 
     `files` are those that an export of its kind writes.
@@ -44,7 +44,7 @@ def check_target(folder: Path, files: Sequence[str] = FILES) -> Path:
 
 
 def export(workspace: Workspace, decoded: Decoded, folder: Path, layer: int = -1, head: int = -1) -> Path:
-    """Write `FILES` into `folder`, all of them or none.
+    """Write `DECODING_FILES` into `folder`, all of them or none.
 
     Returns
     -------
@@ -115,16 +115,16 @@ def map_record(workspace: Workspace, subject: str, choice: MapChoice, found: Att
         "head": choice.head if choice.by_layer else None,
         "head_name": named[1],
         "position": choice.position if choice.position >= 0 else None,
-        "parcellation": choice.parcels or None,
+        "parcellation": choice.parcels.name if choice.parcels else None,
         "control": choice.control or None,
         "control_is": CONTROLS_SAID.get(choice.control),
         "stage": found.stage,
         "units": choice.units,
         "caution": workspace.caution(choice.method),
-    }
+    } | _parcel_record(choice.parcels)
 
 
-def parcel_record(by: Parcellation | None) -> dict[str, Any]:
+def _parcel_record(by: Parcellation | None) -> dict[str, Any]:
     """Of which files the parcels of a lesion are."""
     return {"parcellation_files": [{"file": name, "sha256": digest} for name, digest in by.files]} if by else {}
 

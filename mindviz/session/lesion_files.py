@@ -16,11 +16,11 @@ from mindviz.progress import Phases, no_phases
 from mindviz.session import export
 from mindviz.session.lesions import Lesions
 from mindviz.session.map_export import source_record
-from mindviz.session.run_maps import Scans
+from mindviz.session.scans import Scans
 from mindviz.session.workspace import Workspace
 from mindviz.types import Decoded, MindvizError, SamplingSettings, VideoClip
 
-FILES = ("lesion.csv", "lesion.json", "lesion.mp4", "lesion.gif")
+LESION_FILES = ("lesion.csv", "lesion.json", "lesion.mp4", "lesion.gif")
 COLUMNS = (
     *("name", "voxels", "moved", "rank_before", "rank_after", "ssim_to_intact", "rmse_to_intact", "ssim_to_shown"),
     "simulated",
@@ -39,7 +39,7 @@ def save_lesions(
     settings: SamplingSettings | None = None,
     phases: Phases = no_phases,
 ) -> Path:
-    """Take every group out of a scan, paint some of what is left, and write `FILES` into `folder`, all or none.
+    """Take every group out of a scan, paint some of what is left, and write `LESION_FILES` into `folder`, all or none.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def save_lesions(
         For a folder that holds anything else, a scan, group or film that does not exist, or a checkpoint without a
         stored mean scan; before anything is computed.
     """
-    folder = export.check_target(folder, FILES)
+    folder = export.check_target(folder, LESION_FILES)
     if scan.index is None:
         raise MindvizError("a lesion is of one scan, found none")
     if not 0 <= top <= MOST_PAINTED or len(names) > MOST_PAINTED:
@@ -156,5 +156,5 @@ def _record(
         "seed": intact.settings.seed,
         "settings": asdict(intact.settings),
         "provenance": intact.provenance,
-        "files": list(FILES),
+        "files": list(LESION_FILES),
     }

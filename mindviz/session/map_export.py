@@ -20,17 +20,16 @@ from mindviz.brain.volume import SPACE, Volume, write_nifti
 from mindviz.checkpoint.subject import SINGLE, encoder_folder
 from mindviz.metrics.cortex import map_by_parcel
 from mindviz.plots import plot_cortex, save_figure
-from mindviz.progress import Progress, silent
 from mindviz.session import export, map_names
+from mindviz.session.map_choice import MapChoice, file_stem
 from mindviz.session.map_names import label
-from mindviz.session.map_request import MapChoice, file_stem
-from mindviz.session.own_files import NOTHING, OwnFiles
+from mindviz.session.map_request import MapRequest
 from mindviz.session.workspace import Workspace
 from mindviz.types import AttentionMap, Decoded, SurfaceMap
 from mindviz.viewer import payloads
 from mindviz.viewer.page import standalone_page
 
-FILES = (
+MAP_FILES = (
     "map_hemi-L.func.gii",
     "map_hemi-R.func.gii",
     "map.dscalar.nii",
@@ -40,9 +39,9 @@ FILES = (
     "map.html",
     "map.json",
 )
-VOLUME_FILE = "map.nii.gz"
+MAP_VOLUME = "map.nii.gz"
 """Written besides, where the scans came as images: in their voxels, exactly."""
-EVERY_FILE = (*FILES, VOLUME_FILE)
+ALL_MAP_FILES = (*MAP_FILES, MAP_VOLUME)
 ON_SURFACE = (
     "Each vertex of the cortex shows the voxel that it lies in (nilearn's vol_to_surf: the nearest one, at the "
     "midthickness surface). The table by parcel counts each voxel once, where the vertex nearest to its centre lies."
@@ -52,28 +51,20 @@ PARCEL_COLUMNS = ("parcellation", "hemisphere", "parcel", "vertices", "mean", "s
 _BY_HEMISPHERE = ("hcp-mmp",)  # its areas are one hemisphere's; networks span both
 
 
-def files(mesh: str, volume: Volume | None = None) -> tuple[str, ...]:
+def map_files(mesh: str, volume: Volume | None = None) -> tuple[str, ...]:
     """What is written for a map on `mesh`, of scans that came as images (`volume`) or as vertices."""
-    known = tuple(name for name in FILES if mesh == cifti_maps.MESH or name not in CORTEX_FILES)
-    return known if volume is None else (*known, VOLUME_FILE)
+    known = tuple(name for name in MAP_FILES if mesh == cifti_maps.MESH or name not in CORTEX_FILES)
+    return known if volume is None else (*known, MAP_VOLUME)
 
 
-def export_map(
-    workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING,
-) -> Path:  # fmt: skip
-    """Write the map of a decoded scan into `folder` as `files` of its mesh, all of them or none.
+def export_map(workspace: Workspace, decoded: Decoded, folder: Path, request: MapRequest) -> Path:
+    """Write the map of a decoded scan into `folder` as `map_files` of its mesh, all of them or none.
 
     Parameters
     ----------
     folder : Path
         New, empty, or an earlier export of a map, which is replaced.
-    method : a key of `mindviz.attribution.explainer.METHODS`, or one of `own`'s.
-    layer, head : from 0; -1 is the mean over them. Of no account for a method without layers and heads.
-    control : ``""``, or a key of `map_choice.CONTROL_NAMES`, whose map is taken off.
-    other : ``""``, or the map that ``map.html`` shows beside it (`map_names.others`).
-    position : one scan of the window, from 0; -1 is all of them.
-    own : the maps and parcellations that the person has opened.
+    request : the map; the one beside it, if any, is shown in ``map.html``.
 
     Returns
     -------
@@ -85,39 +76,25 @@ def export_map(
     MindvizError
         For a folder that holds anything else, or a map that this checkpoint cannot give.
     """
-    folder, choice = export.check_target(folder, EVERY_FILE), own.choice(method, layer, head, control, position)
+    folder, choice = export.check_target(folder, ALL_MAP_FILES), request.choice
     subject = decoded.window.subject
     name = label(workspace, subject, choice)
-    found = attribution(workspace, decoded, choice, own)
+    found = workspace.attribution(decoded, choice)
     surface = workspace.surface_map(subject, found, name)
-    second = map_names.second_of(workspace, decoded, choice, other, own)
-    told = record(workspace, decoded, choice, found, own.by(choice)) | _beside(workspace, second, other, own)
-    html = page(workspace, decoded, surface, told, choice, other, own, second)
+    second = map_names.second_of(workspace, decoded, request)
+    told = record(workspace, decoded, choice, found) | _beside(workspace, second, request)
+    html = page(workspace, decoded, surface, told, request, second)
     with storage.atomic_folder(folder) as target:
         write_map(surface, target, choice, told, html, workspace.projection(subject))
     return folder / "map.json"
 
 
-def attribution(
-    workspace: Workspace, decoded: Decoded, choice: MapChoice, own: OwnFiles = NOTHING, progress: Progress = silent
-) -> AttentionMap:
-    """The map of a decoded scan: `Workspace.attribution`, or a lesion by a parcellation of `own`."""
-    if choice.parcels:
-        return workspace.map_of(decoded.window, choice, own.by(choice), progress)
-    asked = (choice.method, choice.layer, choice.head, choice.control, choice.position)
-    return workspace.attribution(decoded, *asked, progress)
-
-
-def zip_map(
-    workspace: Workspace, decoded: Decoded, folder: Path, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING,
-) -> Path:  # fmt: skip
+def zip_map(workspace: Workspace, decoded: Decoded, folder: Path, request: MapRequest) -> Path:
     """`export_map` as one zip in `folder`; name (`map_choice.file_stem`) and folder inside tell the scan and map."""
-    stem = file_stem(decoded.window, own.choice(method, layer, head, control, position))
-    asked: tuple[Any, ...] = (method, layer, head, control, other, position, own)
+    stem = file_stem(decoded.window, request.choice)
     path = folder / f"{stem}.zip"
     with tempfile.TemporaryDirectory() as aside:
-        home = export_map(workspace, decoded, Path(aside) / stem, *asked).parent
+        home = export_map(workspace, decoded, Path(aside) / stem, request).parent
         with storage.atomic_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(file.name for file in home.iterdir()):
                 archive.write(home / name, f"{stem}/{name}")
@@ -129,19 +106,17 @@ def page(
     decoded: Decoded,
     surface: SurfaceMap,
     told: dict[str, Any],
-    choice: MapChoice,
-    other: str = "",
-    own: OwnFiles = NOTHING,
+    request: MapRequest,
     second: map_names.Second | None = None,
 ) -> str:
     """The text of ``map.html``: the map, or two of them; the caution of each method and what a control is."""
-    subject = decoded.window.subject
-    if not other:
+    subject, choice = decoded.window.subject, request.choice
+    if not request.other:
         return page_of_one(workspace, subject, surface, told, choice)
-    payload = map_names.compared(workspace, decoded, choice, surface, other, own, second)
-    if own.map(other):
+    payload = map_names.compared(workspace, decoded, request, surface, second)
+    if request.own.map(request.other):
         return _page(workspace, subject, surface, told, payload, [choice])
-    beside = map_names.changed(choice, subject, other, own)[0]
+    beside = map_names.changed(request, subject)[0]
     return _page(workspace, subject, surface, told, payload, [choice, beside])
 
 
@@ -182,7 +157,7 @@ def write_map(
     surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any], html: str,
     projection: brain.Projection,
 ) -> None:  # fmt: skip
-    """Write the `files` of one map into a folder that is there; `told` is its `record`, `html` its `page`.
+    """Write the `map_files` of one map into a folder that is there; `told` is its `record`, `html` its `page`.
 
     `projection` put it on the mesh: where the scans came as images, a map has more vertices than voxels, and the table
     counts voxels.
@@ -196,7 +171,7 @@ def write_map(
         write_parcels(counted, target / "parcels.csv", simulated)
     if volume is not None:
         title = "Simulated: " * simulated + f"{surface.label}, {where}"
-        write_nifti(projection.to_voxels(surface), volume, target / VOLUME_FILE, title)
+        write_nifti(projection.to_voxels(surface), volume, target / MAP_VOLUME, title)
     caution = choice.caution(told["map"]["caution"])
     figure = plot_cortex(
         surface,
@@ -210,7 +185,7 @@ def write_map(
         save_figure(figure, target / f"map{ending}")
     with storage.atomic_file(target / "map.html") as aside:
         aside.write_text(html, encoding="utf-8")
-    written = {"files": list(files(surface.mesh, volume)), "volume": volume_record(volume)}
+    written = {"files": list(map_files(surface.mesh, volume)), "volume": volume_record(volume)}
     storage.write_json(target / "map.json", told | written)
 
 
@@ -255,22 +230,20 @@ def volume_record(volume: Volume | None) -> dict[str, Any] | str:
     return {"space": SPACE, "shape": list(volume.shape), "affine": volume.affine.tolist(), "surface": ON_SURFACE}
 
 
-def record(
-    workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap, by: brain.Parcellation | None = None
-) -> dict[str, Any]:
-    """Where the map of a decoded scan comes from, as JSON; `by` are the parcels of a lesion, if not HCP-MMP's."""
+def record(workspace: Workspace, decoded: Decoded, choice: MapChoice, found: AttentionMap) -> dict[str, Any]:
+    """Where the map of a decoded scan comes from, as JSON."""
     return source_record(workspace, decoded.window.subject, choice.stage) | {
         "scan": export.scan_record(workspace, decoded.window),
-        "map": export.map_record(workspace, decoded.window.subject, choice, found) | export.parcel_record(by),
+        "map": export.map_record(workspace, decoded.window.subject, choice, found),
         "seed": decoded.settings.seed,
         "settings": asdict(decoded.settings),
         "provenance": decoded.provenance,
     }
 
 
-def _beside(workspace: Workspace, second: map_names.Second | None, other: str, own: OwnFiles) -> dict[str, Any]:
+def _beside(workspace: Workspace, second: map_names.Second | None, request: MapRequest) -> dict[str, Any]:
     """What stands beside the map in ``map.html``: a file of the person's own, or which map of which subject."""
-    theirs = own.map(other)
+    theirs = request.own.map(request.other)
     if theirs:
         return {"beside": {"file": theirs[0]}}
     if second is None:
@@ -278,7 +251,7 @@ def _beside(workspace: Workspace, second: map_names.Second | None, other: str, o
     if second.found is None:
         return {"beside": {"subject": second.subject, "missing": second.missing}}
     told = export.map_record(workspace, second.subject, second.choice, second.found)
-    return {"beside": {"subject": second.subject, **told, **export.parcel_record(own.by(second.choice))}}
+    return {"beside": {"subject": second.subject, **told}}
 
 
 def source_record(workspace: Workspace, subject: str, stage: str = "full") -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from mindviz.attribution.methods import METHODS
 from mindviz.progress import Phases, no_phases
-from mindviz.session.map_request import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
+from mindviz.session.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
+from mindviz.session.map_request import MapRequest
 from mindviz.session.own_files import NOTHING, PARCELS, OwnFiles
 from mindviz.session.workspace import Workspace
 from mindviz.types import AttentionMap, Decoded, MindvizError, SurfaceMap, Window
@@ -69,17 +70,18 @@ def others(workspace: Workspace, subject: str, method: str, own: OwnFiles = NOTH
     return [*first, *found]
 
 
-def changed(choice: MapChoice, subject: str, other: str, own: OwnFiles = NOTHING) -> tuple[MapChoice, str]:
-    """The choice and subject that a value of `others` stands for.
+def changed(request: MapRequest, subject: str) -> tuple[MapChoice, str]:
+    """The choice and subject that stand beside the map of a subject: what `request.other` stands for.
 
     Raises
     ------
     MindvizError
         For a value that is none, or a parcellation that is not held.
     """
+    choice, other = request.choice, request.other
     kind, _, value = other.partition(":")
     if kind == PARCELS:
-        return own.choice(other, control=choice.control), subject
+        return request.own.choice(other, control=choice.control), subject
     if kind == "subject" and value:
         return choice, value
     if kind == "layer" and value.lstrip("-").isdigit():
@@ -120,48 +122,44 @@ class Second:
     missing: str = ""
 
 
-def second_of(
-    workspace: Workspace, decoded: Decoded, choice: MapChoice, other: str, own: OwnFiles = NOTHING,
-    phases: Phases = no_phases,
-) -> Second | None:  # fmt: skip
-    """The map that a value of `others` stands for, beside that of `choice`; None for none and for a map of `own`."""
-    if not other or own.map(other):
+def second_of(workspace: Workspace, decoded: Decoded, request: MapRequest, phases: Phases = no_phases) -> Second | None:
+    """The map that stands beside the first; None for none, and for a map that the person has opened."""
+    if not request.other or request.own.map(request.other):
         return None
     window = decoded.window
-    second, subject = changed(choice, window.subject, other, own)
+    second, subject = changed(request, window.subject)
     progress = phases(f"{second.title}, to compare with")
     try:
         beside = _window(workspace, subject, window.run, window.index)
-        found = workspace.map_of(beside, second, own.by(second), progress)
+        found = workspace.map_of(beside, second, progress)
     except MindvizError as error:
         return Second(second, subject, None, str(error))
     return Second(second, subject, found)
 
 
 def compared(
-    workspace: Workspace, decoded: Decoded, choice: MapChoice, surface: SurfaceMap, other: str,
-    own: OwnFiles = NOTHING, second: Second | None = None,
-) -> str:  # fmt: skip
-    """A map (`surface`, of `choice`) beside that of the same scan which `other` (a value of `others`) stands for.
+    workspace: Workspace, decoded: Decoded, request: MapRequest, surface: SurfaceMap, second: Second | None = None
+) -> str:
+    """A map (`surface`, of `request.choice`) beside that of the same scan which `request.other` stands for.
 
-    A map of `own` is shown as it is, whatever the scan. A second map that there is not is bare cortex with the sentence
-    that says why. `second` is `second_of`, where it is known already.
+    A map that the person has opened is shown as it is, whatever the scan. Where there is no second map, bare cortex
+    with a sentence says why. `second` is `second_of`, where it is known already.
 
     Returns
     -------
     str
         What `payloads.pair_payload` returns.
     """
-    window, simulated = decoded.window, workspace.simulated
-    theirs = own.map(other)
+    window, simulated, choice = decoded.window, workspace.simulated, request.choice
+    theirs = request.own.map(request.other)
     if theirs:
         mine = payloads.values_payload(surface, choice.title, choice.units, simulated, signed=choice.signed)
         return payloads.pair_payload(mine, payloads.values_payload(theirs[1], f"Your map: {theirs[0]}"))
-    second = second or second_of(workspace, decoded, choice, other, own)
+    second = second or second_of(workspace, decoded, request)
     if second is None:
-        raise MindvizError(f"a map is compared with another, found {other!r}")
+        raise MindvizError(f"a map is compared with another, found {request.other!r}")
     theirs_is = (second.choice, second.subject)
-    titles = aspects(workspace, (choice, window.subject), theirs_is, other.partition(":")[0])
+    titles = aspects(workspace, (choice, window.subject), theirs_is, request.other.partition(":")[0])
     mine = payloads.values_payload(surface, titles[0], choice.units, simulated, signed=choice.signed)
     if second.found is None:
         said = second.missing[0].upper() + second.missing[1:]

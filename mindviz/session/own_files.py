@@ -10,7 +10,7 @@ from typing import TypeVar
 from mindviz import brain
 from mindviz.brain.files.own_maps import MAP_ENDINGS, PARCELLATION_ENDINGS
 from mindviz.brain.parcellations import Parcellation
-from mindviz.session.map_request import MapChoice, choose
+from mindviz.session.map_choice import MapChoice, choose
 from mindviz.types import MindvizError, SurfaceMap
 
 MAX_BYTES = 32 * 2**20
@@ -53,11 +53,7 @@ class OwnFiles:
             return choose(method, layer, head, control, position=position)
         if name not in self.parcels:
             raise MindvizError(f"{name}: no such parcellation is open; open the file again")
-        return choose("lesion_area", control=control, parcels=name)
-
-    def by(self, choice: MapChoice) -> Parcellation | None:
-        """The parcels that a lesion takes out; None for those of HCP-MMP, and for other methods."""
-        return self.parcels[choice.parcels] if choice.parcels else None
+        return choose("lesion_area", control=control, parcels=self.parcels[name])
 
     def map(self, other: str) -> tuple[str, SurfaceMap] | None:
         """Name and map that a value of `others` stands for; None for a value of another kind."""

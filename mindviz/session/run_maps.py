@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mindviz import storage
-from mindviz.brain import Parcellation
-from mindviz.progress import Progress, silent
+from mindviz.progress import Phases, no_phases
 from mindviz.session import export
-from mindviz.session.map_export import EVERY_FILE, page_of_one, source_record, write_map
+from mindviz.session.map_choice import MapChoice
+from mindviz.session.map_export import ALL_MAP_FILES, page_of_one, source_record, write_map
 from mindviz.session.map_names import label
-from mindviz.session.map_request import MapChoice
+from mindviz.session.scans import Scans, each_map
 from mindviz.session.workspace import Workspace
-from mindviz.types import AttentionMap, MindvizError, Window
+from mindviz.types import AttentionMap, Window
 
 
-@dataclass(frozen=True)
-class Scans:
-    """Scan `index` of a run of a subject; all of its scans, where None."""
-
-    subject: str
-    run: str
-    index: int | None = None
-
-    def windows(self, workspace: Workspace) -> list[Window]:
-        """Their windows.
-
-        Raises
-        ------
-        MindvizError
-            For a subject, run or scan that does not exist.
-        """
-        dataset = workspace.dataset
-        count = len(dataset.run(self.subject, self.run).bold)
-        indices = range(count) if self.index is None else [self.index]
-        return [dataset.window(self.subject, self.run, i) for i in indices]
-
-
-def save_map(
-    workspace: Workspace, scans: Scans, choice: MapChoice, folder: Path, by: Parcellation | None = None,
-    progress: Callable[[str], Progress] | None = None,
-) -> Path:  # fmt: skip
-    """Write a map into `folder` as `map_export.FILES`, all of them or none; of a run, the mean over its scans.
+def save_map(workspace: Workspace, scans: Scans, choice: MapChoice, folder: Path, phases: Phases = no_phases) -> Path:
+    """Write a map into `folder` as `map_export.MAP_FILES`, all of them or none; of a run, the mean over its scans.
 
     Parameters
     ----------
     folder : new, empty, or an earlier export of a map, which is replaced.
-    by : the parcels that a lesion of areas takes out; HCP-MMP's where None.
-    progress : given what is computed (the map, then its control), what is called with (done, total). It may raise, to
+    phases : given what is computed (the map, then its control), what is called with (done, total). It may raise, to
         cancel: nothing is written then.
 
     Returns
@@ -65,15 +35,13 @@ def save_map(
     MindvizError
         For a folder that holds anything else, scans that do not exist, or a map that this checkpoint cannot give.
     """
-    folder = export.check_target(folder, EVERY_FILE)
-    if (by.name if by else "") != choice.parcels:
-        raise MindvizError(f"expected the parcels of {choice.parcels or 'HCP-MMP'}, found {by.name if by else 'none'}")
+    folder = export.check_target(folder, ALL_MAP_FILES)
     windows, name = scans.windows(workspace), label(workspace, scans.subject, choice)
-    found = _found(workspace, scans, windows, choice, by, progress)
+    found = _found(workspace, scans, windows, choice, phases)
     surface = workspace.surface_map(scans.subject, found, name)
     told = source_record(workspace, scans.subject, choice.stage) | {
         "scan": _scan_record(workspace, scans, windows),
-        "map": export.map_record(workspace, scans.subject, choice, found) | export.parcel_record(by),
+        "map": export.map_record(workspace, scans.subject, choice, found),
     }
     with storage.atomic_folder(folder) as target:
         html = page_of_one(workspace, scans.subject, surface, told, choice)
@@ -82,30 +50,14 @@ def save_map(
 
 
 def _found(
-    workspace: Workspace, scans: Scans, windows: list[Window], choice: MapChoice, by: Parcellation | None,
-    progress: Callable[[str], Progress] | None,
-) -> AttentionMap:  # fmt: skip
-    """The mean map of the windows, less that of the control where there is one."""
-
-    def shown(what: str) -> Progress:
-        return silent if progress is None else progress(what)
-
+    workspace: Workspace, scans: Scans, windows: list[Window], choice: MapChoice, phases: Phases
+) -> AttentionMap:
+    """The map of one scan, or the mean over all, less its control where there is one."""
     if scans.index is not None:
-        found = workspace.map_of(windows[0], replace(choice, control=""), by, shown("map"))
-        return workspace.less(found, windows[0], choice, by, shown("control"))
-    explainer = workspace.explainer(scans.subject, choice.stage)
-    asked = (choice.method, choice.layer, choice.head)
-    values = explainer.maps(windows, *asked, shown("map"), choice.position, by).mean(axis=0)
-    method = choice.method
-    if choice.control == "uniform":
-        values, method = values - np.nanmean(values, dtype=np.float64).astype(np.float32), f"{method} minus uniform"
-    elif choice.control:
-        bar = shown("control")
-        values = values - explainer.control(
-            choice.control, windows, *asked, progress=bar, position=choice.position, by=by
-        )
-        method = f"{method} minus {choice.control}"
-    return AttentionMap(values, choice.layer, choice.head, explainer.stage, method)
+        return workspace.map_of(windows[0], choice, phases("map"))
+    values = each_map(workspace, scans, choice, phases).mean(axis=0)
+    stage = workspace.explainer(scans.subject, choice.stage).stage
+    return AttentionMap(values, choice.layer, choice.head, stage, choice.computed)
 
 
 def _scan_record(workspace: Workspace, scans: Scans, windows: list[Window]) -> dict[str, Any]:

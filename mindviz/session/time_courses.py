@@ -6,7 +6,6 @@ scans when they are first asked for, those of expensive ones are only what the p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -19,8 +18,9 @@ import numpy as np
 
 from mindviz import brain
 from mindviz.attribution.explainer import WINDOWS_AT_A_TIME
-from mindviz.brain import Parcellation, meshes, parcellations
-from mindviz.session.map_request import MapChoice
+from mindviz.brain import meshes, parcellations
+from mindviz.session.map_choice import MapChoice
+from mindviz.session.scans import Scans
 from mindviz.session.workspace import Workspace, thumbnail_sheet
 from mindviz.types import MindvizError, SurfaceMap
 from mindviz.viewer.geometry import PARCELLATION_KEYS
@@ -149,24 +149,19 @@ class Courses:
     """The maps of runs, as far as they are known: one row for each scan, NaN where it is not."""
 
     workspace: Workspace
-    _rows: OrderedDict[tuple[str, str, MapChoice, str], np.ndarray] = field(default_factory=OrderedDict)
+    _rows: OrderedDict[tuple[str, str, MapChoice], np.ndarray] = field(default_factory=OrderedDict)
     _looking_up: threading.Lock = field(default_factory=threading.Lock)
     _computing: threading.Lock = field(default_factory=threading.Lock)  # nothing that is drawn waits for it
 
-    def remember(
-        self, subject: str, run: str, index: int, choice: MapChoice, values: np.ndarray, by: Parcellation | None = None
-    ) -> None:
+    def remember(self, subject: str, run: str, index: int, choice: MapChoice, values: np.ndarray) -> None:
         """Keep a map (V,) that was drawn."""
-        rows = self.known(subject, run, choice, by)
+        rows = self.known(subject, run, choice)
         if index < len(rows):
             rows[index] = values
 
-    def known(self, subject: str, run: str, choice: MapChoice, by: Parcellation | None = None) -> np.ndarray:
-        """The map of each of N scans, (N, V), NaN where not known yet.
-
-        `by` are the parcels of `choice`: those of two sessions may have one name.
-        """
-        key = (subject, run, choice, hashlib.sha256(by.labels.tobytes()).hexdigest() if by else "")
+    def known(self, subject: str, run: str, choice: MapChoice) -> np.ndarray:
+        """The map of each of N scans, (N, V), NaN where not known yet."""
+        key = (subject, run, choice)
         with self._looking_up:
             if key not in self._rows:
                 size = (self.workspace.count(subject, run), len(_vertices(self.workspace, subject)))
@@ -221,40 +216,44 @@ def courses_of(workspace: Workspace) -> Courses:
 class Beside:
     """The map that stands beside the first, and what the two are called there.
 
-    `what` is a map of a `subject` (by parcels `by`, if not HCP-MMP's), or one of the person's own, the same for every
-    scan. `missing` says why there is none.
+    `what` is a map of a `subject`, or one of the person's own, the same for every scan. `missing` says why there is
+    none.
     """
 
     titles: tuple[str, str]
     subject: str
     what: MapChoice | SurfaceMap
-    by: Parcellation | None = None
     missing: str = ""
 
 
 def told(
-    workspace: Workspace, subject: str, run: str, scan: int, choice: MapChoice, place: Place,
-    by: Parcellation | None = None, goes_on: bool = True, beside: Beside | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """What the viewer tells of a place, as JSON: the courses of the map, of that `beside` it and of the BOLD, the scan
-    that is shown, the clips that drive it most.
+    workspace: Workspace,
+    scans: Scans,
+    choice: MapChoice,
+    place: Place,
+    goes_on: bool = True,
+    beside: Beside | None = None,
+) -> dict[str, Any]:
+    """What the viewer tells of a place, as JSON: the courses of the map, of that `beside` it and of the BOLD, the
+    scan of `scans` that is shown, the clips that drive it most.
 
     It computes no map (`Courses.fill` does); `goes_on` says whether that is done next, if there is any lacking. A place
     without a voxel answers with ``message`` alone.
     """
+    subject, run = scans.subject, scans.run
     try:
         where = region(workspace, subject, place)
     except _NoVoxel as error:
         return refused(place, str(error))
     bold = workspace.dataset.run(subject, run).bold[:, where.columns].mean(axis=1)
     spec, clips = workspace.dataset.window_spec, driving_clips(workspace, subject, run, where.columns)
-    at, first = [index for index, _ in clips], _Asked(subject, run, choice, by, goes_on)
+    at, first = [index for index, _ in clips], _Course(subject, run, choice, goes_on)
     return {
         **refused(place, ""),
         "subject": subject,
         "title": where.title,
         "run": run,
-        "scan": scan,
+        "scan": scans.index,
         "tr": workspace.tr,
         "lag": spec.lag,
         "size": spec.size,
@@ -267,24 +266,23 @@ def told(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Course:
     """The map over a run that is told of."""
 
     subject: str
     run: str
     choice: MapChoice
-    by: Parcellation | None
     goes_on: bool
 
 
-def _course(workspace: Workspace, asked: _Asked, where: Region, name: str) -> dict[str, Any]:
+def _course(workspace: Workspace, asked: _Course, where: Region, name: str) -> dict[str, Any]:
     subject, choice = asked.subject, asked.choice
-    values = _mean(courses_of(workspace).known(subject, asked.run, choice, asked.by)[:, where.columns])
+    values = _mean(courses_of(workspace).known(subject, asked.run, choice)[:, where.columns])
     note = _note(values, choice, computable(workspace, subject, choice), asked.goes_on)
     return {"name": name, "units": choice.units, "values": _plain(values), "note": note}
 
 
-def _second(workspace: Workspace, first: _Asked, where: Region, place: Place, beside: Beside) -> dict[str, Any]:
+def _second(workspace: Workspace, first: _Course, where: Region, place: Place, beside: Beside) -> dict[str, Any]:
     """The course of the second map at the same place; where it has none, a note that says why."""
     name, nothing = beside.titles[1], {"units": "", "values": []}
     if beside.missing:
@@ -295,7 +293,7 @@ def _second(workspace: Workspace, first: _Asked, where: Region, place: Place, be
         here = float(_mean(brain.to_cortex(beside.what)[at][None])[0])
         said = "no value here" if np.isnan(here) else f"{here:.3g} here, the same for every scan"
         return {**nothing, "name": name, "note": f"{name}: {said}."}
-    asked = replace(first, subject=beside.subject, choice=beside.what, by=beside.by)
+    asked = replace(first, subject=beside.subject, choice=beside.what)
     try:
         there = where if beside.subject == first.subject else region(workspace, beside.subject, place)
         return _course(workspace, asked, there, name)
@@ -308,7 +306,7 @@ def refused(place: Place, why: str) -> dict[str, Any]:
     return {"message": why, "side": place.side, "vertex": place.vertex, "outlines": place.outlines}
 
 
-def as_json(content: dict[str, Any], ticket: int) -> str:
+def told_json(content: dict[str, Any], ticket: int) -> str:
     """What `told` returns, as the viewer reads it.
 
     `ticket` is the number of the page's request: it makes each answer new, since a page sees changes only, and tells an

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,11 +22,10 @@ from mindviz.checkpoint.subject import encoder_folder
 from mindviz.data.whole_runs import run_scans
 from mindviz.extensions.readout import has_readout
 from mindviz.progress import Progress, part_of, silent
-from mindviz.session.map_request import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
+from mindviz.session.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice
 from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip, Window
 
 if TYPE_CHECKING:
-    from mindviz.brain import Parcellation
     from mindviz.data import Dataset
     from mindviz.decoder import Decoder
 
@@ -150,86 +149,91 @@ class Workspace:
         return np.where(place < config.patching.length, place // config.patch_size, -1)
 
     def maps(self, subject: str, run: str, indices: np.ndarray, choice: MapChoice) -> np.ndarray:
-        """The map of several scans of a run, less that of the control of each, (N, V)."""
+        """The map of several scans of a run, each less its control, (N, V)."""
+        if choice.control == "shuffled":
+            raise MindvizError(f"{CONTROL_NAMES[choice.control]}: asked for one scan at a time (`map_of`)")
         windows = [self.dataset.window(subject, run, int(index)) for index in indices]
-        wanted = (choice.method, choice.layer, choice.head, None, choice.position)
-        found = self._asked(subject, choice).maps(windows, *wanted)
-        if choice.control == "uniform":
-            return found - found.mean(axis=1, keepdims=True)
-        if choice.control == "untrained":
-            return found - self.explainer(subject, "untrained").maps(windows, *wanted)
-        if choice.control:
-            raise MindvizError(f"{CONTROL_NAMES[choice.control]}: asked for one scan at a time (`attribution`)")
-        return found
+        return self.minus_control(self.plain_maps(windows, choice), windows, choice)
 
-    def attribution(
-        self, decoded: Decoded, method: str = "received", layer: int = -1, head: int = -1, control: str = "",
-        position: int = -1, progress: Progress = silent,
-    ) -> AttentionMap:  # fmt: skip
-        """The map of a decoded scan by any method, less that of a control where one is named.
+    def attribution(self, decoded: Decoded, choice: MapChoice, progress: Progress = silent) -> AttentionMap:
+        """The map of a decoded scan, less its control where there is one."""
+        if choice.method != "received" or choice.position != -1 or choice.stage != "full":
+            return self.map_of(decoded.window, choice, progress)
+        found = self.attention(decoded, choice.layer, choice.head)  # captured when it was decoded
+        return self._less(found, decoded.window, choice, progress)
 
-        `position` is one scan of the window, from 0; -1 is all of them.
-        """
-        window, choice = decoded.window, choose(method, layer, head, control, position=position)
-        if method == "received" and position == -1:  # captured when it was decoded
-            found = self.attention(decoded, layer, head)
-        else:
-            found = self._alone(window, choice, None, progress)
-        return self._less(found, window, choice, None, progress)
-
-    def map_of(
-        self, window: Window, choice: MapChoice, by: Parcellation | None = None, progress: Progress = silent
-    ) -> AttentionMap:
+    def map_of(self, window: Window, choice: MapChoice, progress: Progress = silent) -> AttentionMap:
         """The map of a scan that need not have been decoded, of any subject and stage (`attribution`).
-
-        `by` holds the parcels that a lesion of areas takes out, if not HCP-MMP's.
 
         Raises
         ------
         MindvizError
             If the encoder of that stage has no such layer or head, or the method does not exist for it.
         """
-        return self._less(self._alone(window, choice, by, progress), window, choice, by, progress)
+        parts = len(self._compared(window, choice))
+        values = self.plain_maps([window], choice, part_of(progress, 0, 1 + parts))[0]
+        stage = self.explainer(window.subject, choice.stage).stage
+        found = AttentionMap(values, choice.layer, choice.head, stage, choice.method)
+        return self._less(found, window, choice, progress)
 
-    def _asked(self, subject: str, choice: MapChoice) -> Explainer:
-        """The explainer of a choice, whose encoder has that layer."""
-        explainer = self.explainer(subject, choice.stage)
+    def plain_maps(self, windows: Sequence[Window], choice: MapChoice, progress: Progress = silent) -> np.ndarray:
+        """The map of each window of a subject, (N, V), no control taken off.
+
+        Raises
+        ------
+        MindvizError
+            If the encoder of that stage has no such layer.
+        """
+        return self._maps(windows, choice, choice.stage, progress)
+
+    def _maps(self, windows: Sequence[Window], choice: MapChoice, stage: str, progress: Progress) -> np.ndarray:
+        explainer = self.explainer(windows[0].subject, stage)
         config = explainer.config
         layers = config.depth + has_readout(config)
         if choice.layer >= layers:
             lacks = "" if has_readout(config) else " and no read-out"
-            raise MindvizError(f"{STAGE_NAMES[choice.stage]} has {layers} layers{lacks}: choose another layer")
-        return explainer
-
-    def _alone(self, window: Window, choice: MapChoice, by: Parcellation | None, progress: Progress) -> AttentionMap:
-        """The map without its control; the progress is that of both."""
-        explainer, parts = self._asked(window.subject, choice), len(self._compared(window, choice))
-        asked = (choice.method, choice.layer, choice.head, part_of(progress, 0, 1 + parts), choice.position, by)
-        values = explainer.maps([window], *asked)[0]
-        return AttentionMap(values, choice.layer, choice.head, explainer.stage, choice.method)
-
-    def _less(
-        self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None, progress: Progress
-    ) -> AttentionMap:
-        parts = len(self._compared(window, choice))
-        return self.less(found, window, choice, by, part_of(progress, 1, 1 + parts, parts))
-
-    def less(
-        self, found: AttentionMap, window: Window, choice: MapChoice, by: Parcellation | None = None,
-        progress: Progress = silent,
-    ) -> AttentionMap:  # fmt: skip
-        """A map less that of its control, where there is one."""
-        scans = self._compared(window, choice)
-        if not scans:
-            return found
-        explainer = self.explainer(window.subject, choice.stage)
+            raise MindvizError(f"{STAGE_NAMES[stage]} has {layers} layers{lacks}: choose another layer")
         asked = (choice.method, choice.layer, choice.head)
-        less = explainer.control(choice.control, scans, *asked, 0, progress, choice.position, by)
-        return replace(found, values=found.values - less, method=f"{choice.method} minus {choice.control}")
+        return explainer.maps(windows, *asked, progress, choice.position, choice.parcels)
+
+    def minus_control(
+        self,
+        values: np.ndarray,
+        windows: Sequence[Window],
+        choice: MapChoice,
+        progress: Progress = silent,
+        shuffled: Sequence[Window] = (),
+    ) -> np.ndarray:
+        """The maps (N, V) of N windows, each less its control, where the choice has one.
+
+        The control is the map of the same window of an untrained encoder, the map's own mean, or, since the voxels of
+        shuffled scans belong to no one scan, the mean map of the scans `shuffled` among each other (the N windows
+        themselves if none are given).
+        """
+        if not choice.control:
+            return values
+        if choice.control == "uniform":
+            mean = np.nanmean(values, axis=1, keepdims=True, dtype=np.float64)
+            return values - mean.astype(np.float32)
+        if choice.control == "untrained":
+            return values - self._maps(windows, choice, "untrained", progress)
+        explainer = self.explainer(windows[0].subject, choice.stage)
+        asked = (choice.method, choice.layer, choice.head)
+        scans = list(shuffled or windows)
+        return values - explainer.control("shuffled", scans, *asked, 0, progress, choice.position, choice.parcels)
+
+    def _less(self, found: AttentionMap, window: Window, choice: MapChoice, progress: Progress) -> AttentionMap:
+        """A map less that of its control; the progress is that of the second part of both."""
+        if not choice.control:
+            return found
+        scans = self._compared(window, choice)
+        rest = part_of(progress, 1, 1 + len(scans), len(scans)) if scans else silent
+        less = self.minus_control(found.values[None], [window], choice, rest, scans)[0]
+        return replace(found, values=less, method=choice.computed)
 
     def _compared(self, window: Window, choice: MapChoice) -> list[Window]:
-        """The scans whose maps are the control of that of `window`; none where it has no control."""
-        if not choice.control:
+        """The scans whose maps are computed for the control of that of `window`."""
+        if choice.control in ("", "uniform"):
             return []
         whole = METHODS[choice.method].of_run  # such a method shuffles the whole run itself
         return self._around(window) if choice.control == "shuffled" and not whole else [window]

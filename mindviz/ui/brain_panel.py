@@ -14,9 +14,10 @@ import gradio as gr
 from mindviz.attribution.methods import METHODS
 from mindviz.brain.files.own_maps import MAP_ENDINGS, PARCELLATION_ENDINGS
 from mindviz.progress import Phases, no_phases
-from mindviz.session import map_export, map_names, map_request, own_files, time_courses
+from mindviz.session import map_choice, map_export, map_names, own_files, time_courses
 from mindviz.session.background import Cancelled
-from mindviz.session.map_jobs import Drawings, Request
+from mindviz.session.map_jobs import MapJobs, PageRequest
+from mindviz.session.map_request import MapRequest
 from mindviz.session.own_files import NOTHING, OwnFiles
 from mindviz.session.workspace import CONTROL_NAMES, Workspace
 from mindviz.types import Decoded, MindvizError
@@ -54,7 +55,7 @@ _UNKNOWN = "The map failed for a reason that mindviz does not know; the terminal
 _GIVEN_UP = "Given up before it was computed. Choose it again, or another map."
 
 
-def build(workspace: Workspace) -> BrainPanel:
+def build_brain(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
     subject = workspace.subjects[0]
     layers, heads = workspace.layers_and_heads(subject)
@@ -81,22 +82,22 @@ def build(workspace: Workspace) -> BrainPanel:
         beside = map_names.others(workspace, subject, "received")
         other = gr.Dropdown(beside, value="", label="Compare with", elem_id="app-other", scale=7, **narrow)
     patches = map_names.patches(workspace, subject)
-    drawings = Drawings()
-    view = cortex_view.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(drawings))
+    jobs = MapJobs()
+    view = cortex_view.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(jobs))
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False, elem_id="app-caution")
     gr.on(None, None, None, None, js=_TELL)
-    told = gr.HTML(visible=False), gr.State(NOTHING), drawings
+    told = gr.HTML(visible=False), gr.State(NOTHING), jobs
     return BrainPanel(view, method, control, layer, head, position, other, caution, save, zipped, upload, *told)
 
 
-def _serving(drawings: Drawings) -> tuple[Callable[[str], Any], ...]:
+def _serving(jobs: MapJobs) -> tuple[Callable[[str], Any], ...]:
     """What the page calls by name; gradio marks the functions, which it cannot do to methods."""
 
     def how_far(page: str) -> dict[str, Any] | None:
-        return drawings.how_far(page)
+        return jobs.how_far(page)
 
     def give_up(page: str) -> None:
-        drawings.give_up(page)
+        jobs.give_up(page)
 
     return how_far, give_up
 
@@ -107,7 +108,7 @@ def _methods(workspace: Workspace, subject: str, own: OwnFiles) -> list[tuple[st
 
 
 def _positions(workspace: Workspace, method: str) -> list[tuple[str, int]]:
-    return map_request.position_choices(method, workspace.dataset.window_spec.size)
+    return map_choice.position_choices(method, workspace.dataset.window_spec.size)
 
 
 def _has_positions(workspace: Workspace, subject: str, method: str) -> bool:
@@ -115,7 +116,7 @@ def _has_positions(workspace: Workspace, subject: str, method: str) -> bool:
     return len(_positions(workspace, method)) > 1 and workspace.decoder.data(subject) is not None
 
 
-def connect(
+def connect_brain(
     panel: BrainPanel, workspace: Workspace, decoded: gr.State, where: Sequence[Any], events: Sequence[Any]
 ) -> None:
     """Draw anew after `events`, which change what was decoded, and when another map is chosen.
@@ -158,35 +159,31 @@ def connect(
     drawn = [choice.input(**drawing) for choice in changed] + [event.then(**drawing) for event in [*events, *anew]]
     for event in drawn:
         event.failure(None, None, None, js=cortex_view.UNDRAWN)
-    places.connect(panel, workspace, where, drawn)
+    places.connect_places(panel, workspace, where, drawn)
     _connect_saving(panel, workspace, decoded, events)
 
 
 def _drawing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict[str, Any]:
     """The event that draws what is chosen; asking for another map stops the one before."""
 
-    def draw(
-        sent: Any, result: Decoded | None, method: str, layer: int, head: int, control: str, position: int,
-        own: OwnFiles, other: str,
-    ) -> Any:  # fmt: skip
-        asked = Request.read(sent)
-        drawing = panel.drawings.begin(asked)
-        if drawing is None:
+    def draw(sent: Any, result: Decoded | None, *chosen: Any) -> Any:
+        asked = PageRequest.read(sent)
+        job = panel.jobs.begin(asked)
+        if job is None:
             return gr.skip()
         try:
-            chosen = (method, layer, head, control, other, position, own)
-            shown = payload(workspace, result, *chosen, phases=drawing.phase)
+            shown = payload(workspace, result, MapRequest.read(*chosen), job.phase)
         except Cancelled:
-            if not drawing.given_up:
+            if not job.given_up:
                 return gr.skip()  # another one is on its way
             shown = _missing(workspace, _GIVEN_UP)
         except MindvizError as error:  # beside the queue, gradio tells the page of no error
             shown = _missing(workspace, str(error))
         except Exception:  # noqa: BLE001 - logged whole; the page shows a sentence, never a traceback
-            _log.exception("the map %s could not be drawn", (method, layer, head, control, position, other))
+            _log.exception("the map %s could not be drawn", chosen)
             shown = _missing(workspace, _UNKNOWN)
         finally:
-            drawing.ended = True
+            job.ended = True
         return gr.update(value=payloads.ticketed(shown, asked.ticket))
 
     inputs: list[Any] = [panel.asked, decoded, *panel.choices, panel.other]
@@ -246,12 +243,9 @@ def _refusal(error: MindvizError) -> gr.Error:
 def _connect_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, events: Sequence[Any]) -> None:
     """Hand the map that is shown out as a zip; the button rests until there is a map, and while one is saved."""
 
-    def zipped(
-        result: Decoded | None, method: str, layer: int, head: int, control: str, position: int, own: OwnFiles,
-        other: str,
-    ) -> Iterator[str]:  # fmt: skip
+    def zipped(result: Decoded | None, *chosen: Any) -> Iterator[str]:
         try:
-            yield from saved(workspace, result, method, layer, head, control, other, position, own)
+            yield from saved(workspace, result, MapRequest.read(*chosen))
         except MindvizError as error:
             raise _refusal(error) from error
 
@@ -268,38 +262,27 @@ def _connect_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, 
     making.then(ready, decoded, panel.save, **_LATEST)
 
 
-def saved(
-    workspace: Workspace, decoded: Decoded | None, method: str, layer: int, head: int, control: str, other: str = "",
-    position: int = -1, own: OwnFiles = NOTHING,
-) -> Iterator[str]:  # fmt: skip
+def saved(workspace: Workspace, decoded: Decoded | None, request: MapRequest) -> Iterator[str]:
     """Yield a zip of the map (`map_export.zip_map`), which is there until the next step: gradio copies it meanwhile."""
     if decoded is None:
         raise MindvizError("there is no map yet to save: decode a scan first")
     with tempfile.TemporaryDirectory() as aside:
-        asked: tuple[Any, ...] = (method, layer, head, control, other, position, own)
-        yield str(map_export.zip_map(workspace, decoded, Path(aside), *asked))
+        yield str(map_export.zip_map(workspace, decoded, Path(aside), request))
 
 
 def payload(
-    workspace: Workspace, decoded: Decoded | None, method: str = "received", layer: int = -1, head: int = -1,
-    control: str = "", other: str = "", position: int = -1, own: OwnFiles = NOTHING, phases: Phases = no_phases,
-) -> str | None:  # fmt: skip
-    """One map for the viewer, or two; None, bare cortex, before anything was decoded.
-
-    Layer and head (-1: their mean) count for methods that have them; of a map less its `control`, zero is the control.
-    `other` (`map_names.others`) names the map that stands beside it; `own` is what the person has opened.
-    """
+    workspace: Workspace, decoded: Decoded | None, request: MapRequest, phases: Phases = no_phases
+) -> str | None:
+    """One map for the viewer, or two; None, bare cortex, before anything was decoded."""
     if decoded is None:
         return None
-    window, known = decoded.window, time_courses.courses_of(workspace)
-    choice = own.choice(method, layer, head, control, position)
-    attribution = map_export.attribution(workspace, decoded, choice, own, phases(choice.title))
-    known.remember(window.subject, window.run, window.index, choice, attribution.values, own.by(choice))
+    window, known, choice = decoded.window, time_courses.courses_of(workspace), request.choice
+    attribution = workspace.attribution(decoded, choice, phases(choice.title))
+    known.remember(window.subject, window.run, window.index, choice, attribution.values)
     surface = workspace.surface_map(window.subject, attribution, choice.title)
-    if not other:
+    if not request.other:
         return payloads.values_payload(surface, choice.title, choice.units, workspace.simulated, signed=choice.signed)
-    second = map_names.second_of(workspace, decoded, choice, other, own, phases)
+    second = map_names.second_of(workspace, decoded, request, phases)
     if second and second.found:
-        by = own.by(second.choice)
-        known.remember(second.subject, window.run, window.index, second.choice, second.found.values, by)
-    return map_names.compared(workspace, decoded, choice, surface, other, own, second)
+        known.remember(second.subject, window.run, window.index, second.choice, second.found.values)
+    return map_names.compared(workspace, decoded, request, surface, second)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mindviz.session.map_jobs import Drawings
+from mindviz.session.map_jobs import MapJobs
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class BrainPanel:
     save: gr.Button
     zipped: gr.DownloadButton
     upload: gr.UploadButton
-    asked: gr.HTML  # stands for what the page itself says when it asks (`drawing.Request`): shown nowhere
+    asked: gr.HTML  # stands for what the page itself says when it asks (`map_jobs.PageRequest`): shown nowhere
     own: gr.State  # `OwnFiles` of this session
-    drawings: Drawings
+    jobs: MapJobs
 
     @property
     def choices(self) -> list[Any]:

@@ -46,7 +46,7 @@ def players(value: dict[str, Any]) -> gr.HTML:
     )
 
 
-def lesion(value: str, groupings: list[list[str]], shown: dict[str, Any]) -> gr.HTML:
+def lesion_players(value: str, groupings: list[list[str]], shown: dict[str, Any]) -> gr.HTML:
     """Three players and what is taken out. Value, `groupings` and `shown`: see `assets/app/lesion.js`."""
     return gr.HTML(
         value,

@@ -15,7 +15,7 @@ _MOUNT = "document.querySelector('#cortex .mv-mount')"
 
 
 ASK = f"(_, ...rest) => [{_MOUNT}?.ask?.() ?? null, ...rest]"
-"""What an event whose first input is a `drawing.Request` sends for it, as gradio's ``js``: page, number and place."""
+"""What an event whose first input is a `map_jobs.PageRequest` sends for it, as gradio's ``js``: page, number and place."""
 
 
 ASK_TO_DRAW = ASK.replace("ask?.()", "ask?.(true)")

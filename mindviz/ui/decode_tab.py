@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from mindviz.session import background
+from mindviz.session.latest import LatestOnly
 from mindviz.session.workspace import Workspace, thumbnail_sheet
 from mindviz.types import Decoded, MindvizError, SamplingSettings
 from mindviz.ui import brain_panel, components, lesion_panel, views
@@ -43,7 +44,7 @@ class DecodeTab:
     """The events of the tab. Everything that belongs to one browser session is in `gr.State`."""
 
     workspace: Workspace
-    jobs: background.Jobs
+    latest: LatestOnly[tuple[str, str, int]]
 
     @lru_cache(maxsize=32)  # noqa: B019 - one tab lives as long as the process
     def film(self, subject: str, run: str) -> dict[str, Any]:
@@ -83,30 +84,30 @@ class DecodeTab:
 
     def chosen(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
         """Another scan is looked at: what was being decoded is no longer wanted (unless it is this very scan)."""
-        if self.jobs.stop(str(request.session_hash), unless=(subject, run, scan)):
+        if self.latest.stop(str(request.session_hash), unless=(subject, run, scan)):
             return (gr.skip(),) * 3  # Decode was pressed before this reply; its own outcomes are on their way
         return self.outcome(run, scan)
 
     def stopped(self, run: str, scan: int, request: gr.Request) -> Outcome:
-        self.jobs.stop(str(request.session_hash))
+        self.latest.stop(str(request.session_hash))
         return self.outcome(run, scan, message="Stopped. " + _READY)
 
     def asked(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
         """Decode was pressed. Said beside the queue, so that what waits in it can be stopped like what runs."""
-        self.jobs.start(str(request.session_hash), (subject, run, scan))
+        self.latest.ask(str(request.session_hash), (subject, run, scan))
         return self.outcome(run, scan, state="working", message="Waiting for its turn")
 
     def decode(
         self, subject: str, run: str, scan: int, seed: float, steps: int, guidance: float, request: gr.Request
     ) -> Iterator[Outcome]:
         """Yield an outcome after each denoising step, if it is still wanted; errors take the place of the film."""
-        job = self.jobs.wanted(str(request.session_hash), (subject, run, scan))
-        if job is None:
+        ask = self.latest.take(str(request.session_hash))
+        if ask is None:
             return
-        stop = job.stop
+        subject, run, scan = ask.work
         try:
             settings = checked_settings(self.workspace.decoder.default_settings, seed, steps, guidance)
-            yield from self._steps(subject, run, scan, settings, stop)
+            yield from self._steps(subject, run, scan, settings, ask.stop)
         except background.Cancelled:
             return  # whoever stopped it has said what the page shows
         except MindvizError as error:
@@ -149,9 +150,9 @@ def checked_settings(defaults: SamplingSettings, seed: float, steps: float, guid
     return replace(defaults, num_inference_steps=int(steps), guidance_scale=float(guidance), seed=int(seed))
 
 
-def build(workspace: Workspace) -> None:
-    """Lay the tab out in the page that is being built, and tie its events."""
-    tab = DecodeTab(workspace, background.Jobs())
+def build_decode(workspace: Workspace) -> None:
+    """Lay the tab out in the page that is being built, and connect its events."""
+    tab = DecodeTab(workspace, LatestOnly())
     subject, run = workspace.subjects[0], workspace.runs(workspace.subjects[0])[0]
     first = min(17, workspace.count(subject, run) - 1)
 
@@ -165,11 +166,11 @@ def build(workspace: Workspace) -> None:
             players = components.players(tab.truth(run, first))
             scores = gr.HTML(views.placeholder(_NO_SCORE), apply_default_css=False, elem_id="app-scores")
         with gr.Column(scale=9, min_width=360):
-            brain = brain_panel.build(workspace)
-    lesion, view = lesion_panel.build(workspace)
-    begun, *events = _tie(tab, controls, strip, [decoded, players, scores])
-    lesion_panel.connect(lesion, view, decoded, brain.own, brain.method, [begun, *events])
-    brain_panel.connect(brain, workspace, decoded, [controls.subject, controls.run, strip], events)
+            brain = brain_panel.build_brain(workspace)
+    lesion, view = lesion_panel.build_lesion(workspace)
+    begun, *events = _connect(tab, controls, strip, [decoded, players, scores])
+    lesion_panel.connect_lesion(lesion, view, decoded, brain.own, brain.method, [begun, *events])
+    brain_panel.connect_brain(brain, workspace, decoded, [controls.subject, controls.run, strip], events)
 
 
 def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
@@ -185,8 +186,8 @@ def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
     return Controls(radio, dropdown, seed, steps, guidance, button)
 
 
-def _tie(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> list[Any]:
-    """Tie the events. The first of those returned begins a decoding, each of the others changes what was decoded."""
+def _connect(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> list[Any]:
+    """Connect the events. The first of those returned begins a decoding, each of the others changes what was decoded."""
 
     def other_run(subject: str, run: str, request: gr.Request) -> Outcome:
         return (gr.update(value=0, film=tab.film(subject, run)), *tab.chosen(subject, run, 0, request))

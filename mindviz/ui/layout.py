@@ -36,7 +36,7 @@ def build_page(workspace: Workspace) -> gr.Blocks:
             apply_default_css=False,
             elem_id="app-header",
         )
-        decode_tab.build(workspace)
+        decode_tab.build_decode(workspace)
     return page
 
 

@@ -17,6 +17,7 @@ from mindviz.brain import Parcellation
 from mindviz.brain.files.cifti_maps import MESH
 from mindviz.progress import Progress
 from mindviz.session import background
+from mindviz.session.latest import LatestOnly
 from mindviz.session.lesions import Lesions
 from mindviz.session.own_files import NOTHING, PARCELS, OwnFiles
 from mindviz.session.workspace import Workspace
@@ -37,7 +38,7 @@ CLOSED = json.dumps({"open": False, "by": "yeo7", "which": "", "ticket": 0})
 """The page's value; it sets another when something is chosen."""
 _PANEL = 'document.querySelector("#app-lesion .app-lesion")'
 _OPEN = f"""() => {_PANEL}?.dispatchEvent(new Event("app-open"))"""
-# The page numbers what it asks as it asks it: `mindviz.session.background.Newest` says why.
+# The page numbers what it asks as it asks it: `mindviz.session.latest.LatestOnly` says why.
 _NUMBERED = f"(value, ...rest) => [{_PANEL}?.numbered?.() ?? value, ...rest]"
 
 
@@ -55,7 +56,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Asked:
+class LesionRequest:
     """What the page asks for: groups of `by` of a decoded scan (None: none was decoded yet), and one of them by name
     (``""``: the first); whether the panel is open; and the page's number of the request."""
 
@@ -67,7 +68,7 @@ class Asked:
     own: OwnFiles
 
     @classmethod
-    def read(cls, value: str, decoded: Decoded | None, own: OwnFiles) -> Asked:
+    def read(cls, value: str, decoded: Decoded | None, own: OwnFiles) -> LesionRequest:
         """Of the page's value."""
         told = json.loads(value)
         return cls(bool(told["open"]), str(told["by"]), str(told["which"]), int(told["ticket"]), decoded, own)
@@ -85,16 +86,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class LesionPanel:
-    """The events of the panel. All that belongs to one browser session is in the page's value, and in `newest`."""
+    """The events of the panel. All that belongs to one browser session is in the page's value, and in `latest`."""
 
     workspace: Workspace
     lesions: Lesions
-    newest: background.Newest[tuple[Asked, Decoded]] = field(default_factory=background.Newest)
+    latest: LatestOnly[tuple[LesionRequest, Decoded] | None] = field(default_factory=LatestOnly)
 
     # ------------------------------------------------------------------ events
     def asked(self, value: str, decoded: Decoded | None, own: OwnFiles, request: gr.Request) -> Any:
         """Something else is to be taken out, or from something else. Said beside the queue: it stops what runs."""
-        asked = Asked.read(value, decoded, own)
+        asked = LesionRequest.read(value, decoded, own)
         if not asked.open:
             return self._answer(asked, request)
         if decoded is None:
@@ -106,27 +107,27 @@ class LesionPanel:
 
     def stopped(self, value: str, decoded: Decoded | None, own: OwnFiles, request: gr.Request) -> Any:
         """Stop was pressed."""
-        asked = Asked.read(value, decoded, own)
+        asked = LesionRequest.read(value, decoded, own)
         return self._answer(asked, request, self.shown(asked, message=_STOPPED, again=decoded is not None))
 
     def _answer(
-        self, asked: Asked, request: gr.Request, shown: dict[str, Any] | None = None,
-        wanted: tuple[Asked, Decoded] | None = None,
+        self, asked: LesionRequest, request: gr.Request, shown: dict[str, Any] | None = None,
+        wanted: tuple[LesionRequest, Decoded] | None = None,
     ) -> Any:  # fmt: skip
         """Stop what runs, have what is `wanted` taken up by the next `run`, and show this; nothing of it where the page
         has asked for something else since. What is shown was made before, for `run` may begin within this call."""
-        newest = self.newest.ask(str(request.session_hash), asked.ticket, wanted)
-        return _update(shown) if newest and shown else gr.skip()
+        kept = self.latest.ask(str(request.session_hash), wanted, asked.ticket)
+        return _update(shown) if kept and shown else gr.skip()
 
     def run(self, request: gr.Request) -> Iterator[Any]:
         """Yield what there is to see of what was asked for last, as it is computed, while it is still wanted."""
         yield gr.skip()  # gradio empties what is tied to a generator that ends without a word
-        taken = self.newest.take(str(request.session_hash))
-        if taken is None:
+        taken = self.latest.take(str(request.session_hash))
+        if taken is None or taken.work is None:
             return
-        (asked, decoded), stop = taken
+        asked, decoded = taken.work
         try:
-            for shown in self.steps(asked, decoded, stop):
+            for shown in self.steps(asked, decoded, taken.stop):
                 yield _update(shown)
         except background.Cancelled:
             return  # whoever stopped it has said what the page shows
@@ -137,7 +138,7 @@ class LesionPanel:
             yield _update(self.shown(asked, message=_UNKNOWN, state="error", again=True))
 
     # ------------------------------------------------------------------ the work
-    def steps(self, asked: Asked, decoded: Decoded, stop: threading.Event) -> Iterator[dict[str, Any]]:
+    def steps(self, asked: LesionRequest, decoded: Decoded, stop: threading.Event) -> Iterator[dict[str, Any]]:
         """What the page shows after each step.
 
         Raises
@@ -152,7 +153,7 @@ class LesionPanel:
             share = message.step / message.total if isinstance(message, background.Step) else 1.0
             yield self.shown(asked, made, made.doing, "done" if made.film else "working", share)
 
-    def _work(self, asked: Asked, decoded: Decoded, made: Made, callback: Any) -> None:
+    def _work(self, asked: LesionRequest, decoded: Decoded, made: Made, callback: Any) -> None:
         def phases(what: str) -> Progress:
             made.doing = what
             return lambda done, total: callback(done, total)
@@ -169,7 +170,7 @@ class LesionPanel:
 
     # ------------------------------------------------------------------ what is shown
     def shown(
-        self, asked: Asked, made: Made | None = None, message: str = "", state: str = "empty", progress: float = 0.0,
+        self, asked: LesionRequest, made: Made | None = None, message: str = "", state: str = "empty", progress: float = 0.0,
         again: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         """What `assets/app/lesion.js` draws."""
@@ -273,14 +274,14 @@ def opener() -> gr.Button:
     return button
 
 
-def build(workspace: Workspace) -> tuple[LesionPanel, gr.HTML]:
+def build_lesion(workspace: Workspace) -> tuple[LesionPanel, gr.HTML]:
     """Lay the panel out, closed."""
     panel = LesionPanel(workspace, Lesions(workspace))
-    shown = panel.shown(Asked.read(CLOSED, None, NOTHING), message=_NOTHING_YET)
-    return panel, components.lesion(CLOSED, panel.groupings(NOTHING), shown)
+    shown = panel.shown(LesionRequest.read(CLOSED, None, NOTHING), message=_NOTHING_YET)
+    return panel, components.lesion_players(CLOSED, panel.groupings(NOTHING), shown)
 
 
-def connect(
+def connect_lesion(
     panel: LesionPanel, view: gr.HTML, decoded: gr.State, own: gr.State, method: gr.Dropdown, events: Sequence[Any]
 ) -> None:
     """Answer what the person chooses, and `events`, which change what was decoded.

@@ -10,9 +10,10 @@ from typing import Any
 import gradio as gr
 
 from mindviz.session import map_names, time_courses
-from mindviz.session.map_jobs import Request
-from mindviz.session.map_request import MapChoice
-from mindviz.session.own_files import NOTHING, OwnFiles
+from mindviz.session.map_choice import MapChoice
+from mindviz.session.map_jobs import PageRequest
+from mindviz.session.map_request import MapRequest
+from mindviz.session.scans import Scans
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError
 from mindviz.ui import cortex_view
@@ -23,7 +24,7 @@ _UNKNOWN = "Reading the run failed for a reason that mindviz does not know; the 
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 
 
-def connect(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
+def connect_places(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
     """Tell of the place that is clicked, and anew of the same place after another map or scan was `drawn`.
 
     Which place that is, the page says with every request: kept here, it would be that of whichever of several clicks is
@@ -55,7 +56,7 @@ def answered(sent: Any, job: Callable[[time_courses.Place, int], str]) -> Any:
 
     Beside the queue, gradio tells the page of no error.
     """
-    request = Request.read(sent)
+    request = PageRequest.read(sent)
     if request.place is None:
         return gr.skip()
     place = time_courses.Place(*(request.place[key] for key in ("side", "vertex", "outlines")))
@@ -66,54 +67,53 @@ def answered(sent: Any, job: Callable[[time_courses.Place, int], str]) -> Any:
     except Exception:  # noqa: BLE001 - logged whole; the page shows a sentence, never a traceback
         _log.exception("telling of %s failed", place)
         said = _UNKNOWN
-    return gr.update(detail=time_courses.as_json(time_courses.refused(place, said), request.ticket))
-
-
-def detail(
-    workspace: Workspace, place: time_courses.Place, subject: str, run: str, scan: int,
-    method: str = "received", layer: int = -1, head: int = -1, control: str = "", position: int = -1,
-    own: OwnFiles = NOTHING, other: str = "",
-) -> str:  # fmt: skip
-    """What the viewer tells of a place (`time_courses.told`), as JSON."""
-    return _answer(workspace, place, (subject, run, scan, method, layer, head, control, position, own, other))
+    return gr.update(detail=time_courses.told_json(time_courses.refused(place, said), request.ticket))
 
 
 def _answer(
-    workspace: Workspace, place: time_courses.Place, asked: Sequence[Any], ticket: int = 0, goes_on: bool = True,
+    workspace: Workspace,
+    place: time_courses.Place,
+    asked: Sequence[Any],
+    ticket: int = 0,
+    goes_on: bool = True,
     missing: str = "",
-) -> str:  # fmt: skip
-    """`detail` of what the page `asked`, as the answer to a request of that number."""
-    subject, run, scan, *chosen, own, other = asked
-    choice = own.choice(*chosen)
-    beside = beside_of(workspace, subject, choice, other, own)
+) -> str:
+    """What the viewer tells of a place (`time_courses.told`) after what the page `asked`, as JSON."""
+    scans, request = _read(asked)
+    beside = beside_of(workspace, scans.subject, request)
     beside = replace(beside, missing=missing) if beside else None
-    content = time_courses.told(workspace, subject, run, int(scan), choice, place, own.by(choice), goes_on, beside)
-    return time_courses.as_json(content, ticket)
+    content = time_courses.told(workspace, scans, request.choice, place, goes_on, beside)
+    return time_courses.told_json(content, ticket)
+
+
+def _read(asked: Sequence[Any]) -> tuple[Scans, MapRequest]:
+    """The values of the page's lists: subject, run and scan, then what is chosen of the map."""
+    subject, run, scan, *chosen = asked
+    return Scans(subject, run, int(scan)), MapRequest.read(*chosen)
 
 
 def _fill(workspace: Workspace, asked: Sequence[Any]) -> str:
-    """Compute what is lacking of the maps that are told of, if they are cheap; says why there is no second one."""
-    subject, run, scan, *chosen, own, other = asked
-    choice, known = own.choice(*chosen), time_courses.courses_of(workspace)
-    beside = beside_of(workspace, subject, choice, other, own)
-    known.fill(subject, run, choice, int(scan))
+    """Compute what is missing of the maps that are told of, if they are cheap; says why there is no second one."""
+    scans, request = _read(asked)
+    known, scan = time_courses.courses_of(workspace), scans.index or 0
+    beside = beside_of(workspace, scans.subject, request)
+    known.fill(scans.subject, scans.run, request.choice, scan)
     if beside and isinstance(beside.what, MapChoice):
         try:
-            known.fill(beside.subject, run, beside.what, int(scan))
+            known.fill(beside.subject, scans.run, beside.what, scan)
         except MindvizError as error:
             return str(error)
     return ""
 
 
-def beside_of(
-    workspace: Workspace, subject: str, choice: MapChoice, other: str, own: OwnFiles = NOTHING
-) -> time_courses.Beside | None:
-    """The map that a value of `map_names.others` puts beside that of `choice`; None for none."""
+def beside_of(workspace: Workspace, subject: str, request: MapRequest) -> time_courses.Beside | None:
+    """The map that `request.other` puts beside that of `request.choice`; None for none."""
+    choice, other = request.choice, request.other
     if not other:
         return None
-    theirs = own.map(other)
+    theirs = request.own.map(other)
     if theirs:
         return time_courses.Beside((choice.title, f"Your map: {theirs[0]}"), subject, theirs[1])
-    second, whose = map_names.changed(choice, subject, other, own)
+    second, whose = map_names.changed(request, subject)
     titles = map_names.aspects(workspace, (choice, subject), (second, whose), other.partition(":")[0])
-    return time_courses.Beside(titles, whose, second, own.by(second))
+    return time_courses.Beside(titles, whose, second)

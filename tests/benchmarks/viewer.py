@@ -66,10 +66,10 @@ class Bench:
 
     def scan(self, index: int) -> float:
         """Python encodes another scan and makes its map, the browser draws it."""
-        from mindviz.session import map_request
+        from mindviz.session import map_choice
         from mindviz.viewer import payloads
 
-        start, choice = time.perf_counter(), map_request.choose("received", 2)
+        start, choice = time.perf_counter(), map_choice.choose("received", 2)
         window = self.workspace.dataset.window(SUBJECT, self.run, index + 1)
         surface = self.workspace.surface_map(SUBJECT, self.workspace.map_of(window, choice), choice.title)
         text = payloads.values_payload(surface, choice.title, choice.units, True)
@@ -78,10 +78,10 @@ class Bench:
     def click(self, index: int) -> float:
         """Python tells of a voxel, once the run's map is known; the browser draws the two courses."""
         from mindviz.brain import meshes
-        from mindviz.session import map_request, time_courses
+        from mindviz.session import map_choice, time_courses
         from mindviz.ui import places
 
-        time_courses.courses_of(self.workspace).fill(SUBJECT, self.run, map_request.choose("received", 2), 0)
+        time_courses.courses_of(self.workspace).fill(SUBJECT, self.run, map_choice.choose("received", 2), 0)
         left = meshes.cortex_index(self.workspace.dataset.mesh)[0]
         vertices = self.workspace.dataset.run(SUBJECT, self.run).vertices
         start = time.perf_counter()

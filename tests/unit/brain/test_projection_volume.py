@@ -19,7 +19,7 @@ from mindviz.attribution import stages
 from mindviz.brain import Projection, from_cortex, load_map, meshes, parcellations, to_cortex
 from mindviz.brain.files.cifti_maps import load_dscalar
 from mindviz.brain.volume import Volume, cortex_in, voxel_of_vertex
-from mindviz.session import map_names, map_request, time_courses
+from mindviz.session import map_choice, map_names, time_courses
 from mindviz.session.run_maps import Scans, save_map
 from mindviz.session.time_courses import Place, region
 from mindviz.storage import load_arrays, save_arrays
@@ -201,7 +201,7 @@ def test_a_click_anywhere_in_a_voxel_is_a_click_on_it(coarse, seed) -> None:
     patches = coarse.patches("1")
     patch = region(coarse, "1", place_of(cortical, "patch"))
     assert patch.columns.tolist() == np.flatnonzero(patches == patches[column]).tolist()
-    told = time_courses.told(coarse, "1", "test1", 3, map_request.choose("received"), place_of(cortical))
+    told = time_courses.told(coarse, "1", "test1", 3, map_choice.choose("received"), place_of(cortical))
     np.testing.assert_allclose(told["bold"]["values"], coarse.dataset.run("1", "test1").bold[:, column], rtol=2e-3)
 
 
@@ -224,7 +224,7 @@ def test_an_imported_map_is_read_at_the_clicked_vertex(coarse, outlines) -> None
     own, (cortical, _) = np.arange(59412, dtype=np.float32), filled_of(coarse)
     beside = time_courses.Beside(("A", "Mine"), "1", from_cortex(own))
     place = place_of(cortical, outlines)
-    told = time_courses.told(coarse, "1", "test1", 3, map_request.choose("received"), place, beside=beside)
+    told = time_courses.told(coarse, "1", "test1", 3, map_choice.choose("received"), place, beside=beside)
     stand = coarse.dataset.run("1", "test1").vertices[region(coarse, "1", place).columns]
     expected = own[stand].mean() if outlines else cortical
     assert told["beside"]["note"] == f"Mine: {expected:.3g} here, the same for every scan."
@@ -239,7 +239,7 @@ def test_patch_borders_enclose_whole_voxels(coarse) -> None:
 
 
 def test_saved_maps_have_no_holes_and_the_table_counts_voxels(coarse, tmp_path: Path) -> None:
-    save_map(coarse, Scans("1", "test1", 3), map_request.choose("rollout"), tmp_path / "map")
+    save_map(coarse, Scans("1", "test1", 3), map_choice.choose("rollout"), tmp_path / "map")
     expected = coarse.explainer("1").map(coarse.dataset.window("1", "test1", 3), "rollout").values
     columns, vertices = coarse.projection("1").columns, coarse.dataset.run("1", "test1").vertices
     filled = np.where(columns >= 0, expected[columns], np.nan)

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from mindviz.session.each_map import save_each
 from nilearn import image as nilearn_image
 from nilearn import maskers
 
@@ -18,8 +19,7 @@ from mindviz import cli, session
 from mindviz.brain import meshes
 from mindviz.brain.volume import Volume, cortex_in, write_nifti
 from mindviz.data import Dataset, PrepareOptions
-from mindviz.session import map_export, map_request
-from mindviz.session.each_map import save_each
+from mindviz.session import map_choice, map_export
 from mindviz.session.run_maps import Scans, save_map
 from mindviz.storage import load_arrays, save_arrays
 from mindviz.types import MindvizError
@@ -151,7 +151,7 @@ def opened(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.T
 
 
 def test_a_map_is_saved_with_its_nifti_image(opened, tmp_path: Path) -> None:
-    choice, volume = map_request.choose("rollout"), opened.dataset.volume("1")
+    choice, volume = map_choice.choose("rollout"), opened.dataset.volume("1")
     save_map(opened, Scans("1", "test1", 3), choice, tmp_path / "map")
     found = nib.load(tmp_path / "map" / "map.nii.gz")
     expected = opened.explainer("1").map(opened.dataset.window("1", "test1", 3), "rollout").values
@@ -181,11 +181,11 @@ def test_the_maps_of_every_scan_are_images_over_time(opened, tmp_path: Path) -> 
 
 def test_scans_that_came_as_vertices_have_no_image_and_map_json_says_so(opened, tmp_path: Path) -> None:
     assert opened.dataset.volume("2") is None
-    save_map(opened, Scans("2", "test1", 3), map_request.choose("rollout"), tmp_path / "map")
+    save_map(opened, Scans("2", "test1", 3), map_choice.choose("rollout"), tmp_path / "map")
     told = json.loads((tmp_path / "map" / "map.json").read_text())
     assert told["volume"].startswith("No NIfTI image is written: these scans came as vertices")
     assert not list((tmp_path / "map").glob("*.nii.gz"))
-    save_each(opened, Scans("2", "test1"), map_request.choose("rollout"), tmp_path / "maps")
+    save_each(opened, Scans("2", "test1"), map_choice.choose("rollout"), tmp_path / "maps")
     assert "No NIfTI image" in json.loads((tmp_path / "maps" / "maps.json").read_text())["volume"]
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from mindviz.session.each_map import FILES, each_map, save_each
 from nilearn import surface
 
 from mindviz import cli, session
 from mindviz.brain import cortex_index, from_cortex, load_map, parcellations, to_cortex, write_gifti_maps
 from mindviz.brain.files.cifti_maps import load_dscalar, write_dscalars
-from mindviz.session import map_request
-from mindviz.session.each_map import FILES, each_map, save_each
+from mindviz.session import map_choice
 from mindviz.session.run_maps import Scans, _found
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError, SurfaceMap
@@ -68,7 +68,7 @@ def test_every_scan_s_map_is_read_back(opened: Workspace, tiny_dataset: Path, tm
 @pytest.mark.parametrize("control", ["", "uniform", "untrained", "shuffled"])
 @pytest.mark.parametrize("method", ["rollout", "gradient_pattern"])
 def test_their_mean_is_the_map_of_the_run(opened: Workspace, method: str, control: str) -> None:
-    choice, shown = map_request.choose(method, control=control), []
+    choice, shown = map_choice.choose(method, control=control), []
     found = each_map(opened, RUN, choice, phases=lambda what: shown.append(what) or (lambda *_: None))
     expected = _found(opened, RUN, RUN.windows(opened), choice, None, None).values
     np.testing.assert_allclose(found.mean(axis=0), expected, atol=2e-5)
@@ -82,7 +82,7 @@ def test_a_lesion_by_parcels_of_one_s_own_keeps_what_was_not_tried_bare(opened: 
         "two", "fsLR-32k", np.where(parcels.labels > 2, 0, parcels.labels).astype(np.int16), parcels.names[:3],
         parcels.colors[:3],
     )  # fmt: skip
-    choice = map_request.choose("lesion_area", control="uniform", parcels="two")
+    choice = map_choice.choose("lesion_area", control="uniform", parcels="two")
     save_each(opened, RUN, choice, tmp_path / "maps", some)
     found = np.asarray(nib.load(tmp_path / "maps" / "maps.dscalar.nii").dataobj)
     tried = np.intersect1d(np.flatnonzero(some.labels), opened.dataset.run("1", "test1").vertices)
@@ -109,7 +109,7 @@ def test_what_has_no_map_for_each_scan_is_a_sentence(
 def test_a_folder_with_a_map_of_another_kind_is_not_replaced(opened: Workspace, tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text("mine")
     with pytest.raises(MindvizError, match=r"other files in it \(map.json\)"):
-        save_each(opened, RUN, map_request.choose("rollout"), tmp_path)
+        save_each(opened, RUN, map_choice.choose("rollout"), tmp_path)
     assert (tmp_path / "map.json").read_text() == "mine"
 
 
@@ -118,7 +118,7 @@ def test_stopped_it_leaves_nothing_behind(opened: Workspace, tmp_path: Path) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save_each(opened, RUN, map_request.choose("rollout"), tmp_path / "maps", phases=lambda what: stop)
+        save_each(opened, RUN, map_choice.choose("rollout"), tmp_path / "maps", phases=lambda what: stop)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from mindviz.attribution.methods import METHODS
 from mindviz.brain import cortex_index, from_cortex, load_map, parcellations, to_cortex
 from mindviz.brain.files.cifti_maps import load_dscalar
 from mindviz.metrics.cortex import map_by_parcel, parcel_summary
-from mindviz.session import export, map_export, map_request
+from mindviz.session import export, map_choice, map_export
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError, SamplingSettings, SurfaceMap
 from mindviz.ui import brain_panel
@@ -315,7 +315,7 @@ def test_the_zip_holds_the_files_in_a_folder_of_its_name(opened, decoded, tmp_pa
 
 def test_names_are_safe_in_any_file_system(decoded) -> None:
     window = replace(decoded.window, subject="../a b", run="süd:1/2")
-    found = map_request.file_stem(window, map_request.choose("lesion_area"))
+    found = map_choice.file_stem(window, map_choice.choose("lesion_area"))
     assert found == "mindviz_subject-..-a-b_süd-1-2_scan-3_lesion-area"
 
 

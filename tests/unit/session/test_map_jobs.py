@@ -9,7 +9,7 @@ import pytest
 
 from mindviz.brain import Projection, from_cortex, meshes
 from mindviz.progress import part_of
-from mindviz.session import map_names, map_request, own_files, time_courses
+from mindviz.session import map_choice, map_names, own_files, time_courses
 from mindviz.session.background import Cancelled
 from mindviz.session.map_jobs import Drawings, Request
 from mindviz.session.own_files import OwnFiles
@@ -135,10 +135,10 @@ def detail(workspace, column, other, own=own_files.NOTHING, method="rollout"):
 def test_a_place_of_two_maps_tells_both_courses(workspace, fresh):
     known = time_courses.courses_of(workspace)
     for method in ("received", "rollout"):
-        known.fill("1", "test1", map_request.choose(method), 0)
+        known.fill("1", "test1", map_choice.choose(method), 0)
     told = detail(workspace, 17, "method:received")
     for part, method in (("map", "rollout"), ("beside", "received")):
-        expected = workspace.maps("1", "test1", np.arange(12), map_request.choose(method))[:, 17]
+        expected = workspace.maps("1", "test1", np.arange(12), map_choice.choose(method))[:, 17]
         np.testing.assert_allclose(told[part]["values"], expected, rtol=2e-3)
     assert [told[part]["name"] for part in ("map", "beside")] == ["Attention rollout", "Attention received"]
     assert detail(workspace, 17, "")["beside"] is None
@@ -183,4 +183,4 @@ def test_a_lesion_by_ones_own_parcels_stands_beside_another_map(workspace, fresh
     alone = json.loads(brain_panel.payload(workspace, decoded, "parcels:nets", own=own))
     assert both[1]["values"] == alone["values"] and alone["values"]
     with pytest.raises(MindvizError, match="gone: no such parcellation is open"):
-        map_names.changed(map_request.choose(), "1", "parcels:gone", own)
+        map_names.changed(map_choice.choose(), "1", "parcels:gone", own)

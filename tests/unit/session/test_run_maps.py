@@ -17,7 +17,7 @@ from mindviz.attribution.explainer import Explainer
 from mindviz.attribution.methods import METHODS
 from mindviz.brain import cortex_index, load_map, parcellations, to_cortex
 from mindviz.brain.files.cifti_maps import load_dscalar
-from mindviz.session import map_export, map_request
+from mindviz.session import map_choice, map_export
 from mindviz.session.run_maps import Scans, save_map
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError, SamplingSettings
@@ -50,7 +50,7 @@ def command(dataset: Path, out: Path, *more: object) -> list[str]:
 # ---------------------------------------------------------------------- what is written
 def test_a_scan_is_written_as_the_app_writes_it(opened: Workspace, tmp_path: Path) -> None:
     """The same files and values as "Save this map" of the decoded scan; no decoding, so no seed and no settings."""
-    choice = map_request.choose("received", 1, 2, "untrained")
+    choice = map_choice.choose("received", 1, 2, "untrained")
     assert save_map(opened, Scans("1", "test1", 3), choice, tmp_path / "new") == tmp_path / "new" / "map.json"
     decoded = opened.decode("1", "test1", 3, SamplingSettings(1, 1.0, 11))
     map_export.export_map(opened, decoded, tmp_path / "app", "received", 1, 2, "untrained")
@@ -65,7 +65,7 @@ def test_a_scan_is_written_as_the_app_writes_it(opened: Workspace, tmp_path: Pat
 
 @pytest.mark.parametrize("control", ["", "uniform", "untrained", "shuffled"])
 def test_a_run_is_the_mean_over_its_scans(opened: Workspace, tmp_path: Path, quick, control: str) -> None:
-    scans, choice = Scans("1", "test1"), map_request.choose("gradient_pattern", control=control)
+    scans, choice = Scans("1", "test1"), map_choice.choose("gradient_pattern", control=control)
     save_map(opened, scans, choice, tmp_path / "map")
     explainer, windows = opened.explainer("1"), scans.windows(opened)
     assert len(windows) == 12
@@ -80,14 +80,14 @@ def test_a_run_is_the_mean_over_its_scans(opened: Workspace, tmp_path: Path, qui
 
 
 def test_pictures_of_a_run_say_so(opened: Workspace, tmp_path: Path) -> None:
-    save_map(opened, Scans("1", "test1"), map_request.choose("rollout"), tmp_path / "map")
+    save_map(opened, Scans("1", "test1"), map_choice.choose("rollout"), tmp_path / "map")
     for name in ("map.svg", "map.html"):
         assert "subject 1, test1, mean of 12 scans" in (tmp_path / "map" / name).read_text()
 
 
 @pytest.mark.parametrize("method", ["received", "integrated_gradients"])
 def test_one_scan_of_the_window(opened: Workspace, tmp_path: Path, quick, method: str) -> None:
-    choice = map_request.choose(method, position=1)
+    choice = map_choice.choose(method, position=1)
     save_map(opened, Scans("1", "test1", 4), choice, tmp_path / "map")
     window = opened.dataset.window("1", "test1", 4)
     expected = np.abs(opened.explainer("1").by_scan([window], method)[0, 1])
@@ -102,11 +102,11 @@ def test_one_scan_of_the_window(opened: Workspace, tmp_path: Path, quick, method
 
 def test_positions_that_can_be_chosen() -> None:
     both, first, second = (f"{which} of the window" for which in ("both scans", "first scan", "second scan"))
-    assert map_request.position_choices("received", 2) == [(both, -1), (first, 0), (second, 1)]
-    assert map_request.position_choices("lesion_area", 2) == [("both scans of the window", -1)]
-    assert map_request.position_choices("received", 1) == [("all scans of the window", -1)]
-    assert len(map_request.position_choices("rollout", 8)) == 9
-    assert map_request.choose("lesion_patch", position=1).position == -1  # as layers that a method has not
+    assert map_choice.position_choices("received", 2) == [(both, -1), (first, 0), (second, 1)]
+    assert map_choice.position_choices("lesion_area", 2) == [("both scans of the window", -1)]
+    assert map_choice.position_choices("received", 1) == [("all scans of the window", -1)]
+    assert len(map_choice.position_choices("rollout", 8)) == 9
+    assert map_choice.choose("lesion_patch", position=1).position == -1  # as layers that a method has not
 
 
 # ---------------------------------------------------------------------- the command
@@ -194,11 +194,11 @@ def test_a_folder_with_other_files_is_kept(tiny_dataset, tiny_checkpoint, tmp_pa
 
 
 def test_a_parcellation_and_a_choice_that_do_not_fit_are_refused(opened: Workspace, tmp_path: Path) -> None:
-    choice = map_request.choose("lesion_area", parcels="mine")
+    choice = map_choice.choose("lesion_area", parcels="mine")
     with pytest.raises(MindvizError, match="expected the parcels of mine, found none"):
         save_map(opened, Scans("1", "test1", 1), choice, tmp_path / "map")
     with pytest.raises(MindvizError, match="a parcellation is for lesions of areas"):
-        map_request.choose("rollout", parcels="mine")
+        map_choice.choose("rollout", parcels="mine")
 
 
 @pytest.mark.parametrize("where", ["maps", "control", "writing"])
@@ -229,7 +229,7 @@ def test_progress_is_shown_of_the_map_and_of_its_control(opened: Workspace, tmp_
         seen[what] = []
         return lambda done, total: seen[what].append((done, total))
 
-    choice = map_request.choose("lesion_patch", control="untrained")
+    choice = map_choice.choose("lesion_patch", control="untrained")
     save_map(opened, Scans("1", "test1"), choice, tmp_path / "map", None, shown)
     assert set(seen) == {"map", "control"}
     assert all(steps[0][0] == 0 and steps[-1][0] == steps[-1][1] >= 12 for steps in seen.values())

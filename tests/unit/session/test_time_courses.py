@@ -9,13 +9,13 @@ import pytest
 
 from mindviz.attribution.methods import METHODS
 from mindviz.brain import meshes, parcellations
-from mindviz.session import map_names, map_request, time_courses
+from mindviz.session import map_choice, map_names, time_courses
 from mindviz.session.time_courses import Courses, Place, driving_clips, region, told
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.ui import brain_panel, places
 from mindviz.viewer import payloads
 
-RECEIVED = map_request.choose("received", 1, 2)
+RECEIVED = map_choice.choose("received", 1, 2)
 
 
 def place_of(workspace, column: int, outlines: str = "", subject: str = "1") -> Place:
@@ -96,7 +96,7 @@ def test_the_courses_are_the_map_and_the_bold_of_every_scan(workspace, fresh):
 @pytest.mark.parametrize("control", ["uniform", "untrained"])
 def test_a_cheap_map_less_its_control_over_the_run(workspace, fresh, control):
     choice, decoded = (
-        map_request.choose("rollout", control=control),
+        map_choice.choose("rollout", control=control),
         workspace.decode("1", "test1", 5, SamplingSettings(1)),
     )
     known = Courses(workspace)
@@ -108,7 +108,7 @@ def test_a_cheap_map_less_its_control_over_the_run(workspace, fresh, control):
 def test_an_expensive_map_is_told_of_the_scans_that_were_drawn_only(workspace, fresh):
     decoded = workspace.decode("1", "test1", 4, SamplingSettings(1))
     brain_panel.payload(workspace, decoded, "lesion_patch")
-    choice = map_request.choose("lesion_patch")
+    choice = map_choice.choose("lesion_patch")
     known = time_courses.courses_of(workspace)
     assert not known.lacking("1", "test1", choice)
     found = told(workspace, "1", "test1", 4, choice, place_of(workspace, 17))["map"]
@@ -117,7 +117,7 @@ def test_an_expensive_map_is_told_of_the_scans_that_were_drawn_only(workspace, f
 
 
 def test_it_is_said_whether_more_is_being_computed(workspace, fresh):
-    choice, place = map_request.choose("rollout"), place_of(workspace, 17)
+    choice, place = map_choice.choose("rollout"), place_of(workspace, 17)
     time_courses.courses_of(workspace).known("1", "test1", choice)[:, :] = np.nan
     said = [
         time_courses.told(workspace, "1", "test1", 4, choice, place, goes_on=on)["map"]["note"] for on in (True, False)
@@ -176,7 +176,7 @@ def test_a_map_stands_beside_another(workspace, decoded, other, titles):
     both = json.loads(brain_panel.payload(workspace, decoded, "received", 1, -1, "", other))["maps"]
     assert [one["title"] for one in both] == titles and all(one["simulated"] for one in both)
     assert both[0]["values"] != both[1]["values"] and not both[1]["message"]
-    choice, subject = map_names.changed(map_request.choose("received", 1), "1", other)
+    choice, subject = map_names.changed(map_choice.choose("received", 1), "1", other)
     expected = workspace.map_of(workspace.dataset.window(subject, "test1", 3), choice).values
     alone = payloads.values_payload(
         workspace.surface_map(subject, workspace_map(expected), ""), "", signed=choice.signed
@@ -202,10 +202,10 @@ def test_a_comparison_that_cannot_be_is_a_sentence_on_bare_cortex(workspace, dec
 
 
 def test_a_pattern_stands_as_it_is_beside_a_map_less_its_control(workspace, decoded):
-    for control in map_request.CONTROL_NAMES:
+    for control in map_choice.CONTROL_NAMES:
         with pytest.raises(MindvizError, match="an activation pattern has no control"):
-            map_request.choose("pattern", control=control)
-    choice, subject = map_names.changed(map_request.choose("rollout", control="uniform"), "1", "method:pattern")
+            map_choice.choose("pattern", control=control)
+    choice, subject = map_names.changed(map_choice.choose("rollout", control="uniform"), "1", "method:pattern")
     assert (choice.method, choice.control, subject) == ("pattern", "", "1")
     both = json.loads(brain_panel.payload(workspace, decoded, "rollout", -1, -1, "uniform", "method:pattern"))["maps"]
     assert both[1]["title"] == METHODS["pattern"].name and both[1]["values"] and not both[1]["message"]
@@ -218,8 +218,8 @@ def test_what_has_no_layers_controls_or_stages_is_not_compared_by_them(workspace
 
 
 def test_the_caution_of_a_map_less_a_control_says_what_zero_is():
-    assert map_request.choose("rollout").caution("Said.") == "Said."
-    assert map_request.choose("rollout", control="shuffled").caution("Said.") == (
+    assert map_choice.choose("rollout").caution("Said.") == "Said."
+    assert map_choice.choose("rollout", control="shuffled").caution("Said.") == (
         "Said. Zero is its control: the same map of scans whose voxels were exchanged between scans."
     )
 
