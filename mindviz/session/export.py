@@ -121,10 +121,10 @@ def map_record(workspace: Workspace, subject: str, choice: MapChoice, found: Att
         "stage": found.stage,
         "units": choice.units,
         "caution": workspace.caution(choice.method),
-    } | _parcel_record(choice.parcels)
+    } | parcel_record(choice.parcels)
 
 
-def _parcel_record(by: Parcellation | None) -> dict[str, Any]:
+def parcel_record(by: Parcellation | None) -> dict[str, Any]:
     """Of which files the parcels of a lesion are."""
     return {"parcellation_files": [{"file": name, "sha256": digest} for name, digest in by.files]} if by else {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -62,10 +63,10 @@ class LatestOnly(Generic[Work]):
             ask.taken = True
         return ask
 
-    def stop(self, page: str, unless: Work | None = None) -> bool:
-        """Stop what the page asked for last, unless that is the work `unless`; whether it goes on."""
+    def stop(self, page: str, unless: Callable[[Work], bool] | None = None) -> bool:
+        """Stop what the page asked for last, `unless` that work may go on; whether it does."""
         ask = self.latest(page)
-        if ask is None or (unless is not None and ask.work == unless):
+        if ask is None or (unless is not None and unless(ask.work)):
             return ask is not None
         ask.stop.set()
         return False

@@ -13,7 +13,7 @@ from mindviz.session.latest import LatestOnly
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What a page asks of the cortex: which page, the number of the request (`LatestOnly`), and the place that is told of."""
+    """What a page asks of the cortex: which page, the number of the request (`LatestOnly`), and the place told of."""
 
     page: str = ""
     ticket: int = 0
@@ -21,7 +21,7 @@ class PageRequest:
 
     @classmethod
     def read(cls, sent: Any) -> PageRequest:
-        """From what the page sent (`viewer.ASK`); a page whose script did not load sends nothing."""
+        """From what the page sent (`mindviz.ui.cortex_view`); a page whose script did not load sends nothing."""
         if not isinstance(sent, dict):
             return cls()
         place = sent.get("place")

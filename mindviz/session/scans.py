@@ -35,7 +35,7 @@ class Scans:
 
 
 def each_map(workspace: Workspace, scans: Scans, choice: MapChoice, phases: Phases = no_phases) -> np.ndarray:
-    """The map of each of N scans less its control (`Workspace.minus_control`), (N, V); their mean is that of the run."""
+    """The map of each of N scans less its control (`Workspace.minus_control`), (N, V); their mean is the run's."""
     windows = scans.windows(workspace)
     values = workspace.plain_maps(windows, choice, phases("map"))
     if choice.control in ("", "uniform"):  # nothing more is computed

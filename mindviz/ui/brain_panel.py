@@ -23,28 +23,18 @@ from mindviz.session.workspace import CONTROL_NAMES, Workspace
 from mindviz.types import Decoded, MindvizError
 from mindviz.ui import cortex_view, places, views
 from mindviz.ui.brain_parts import BrainPanel
+from mindviz.ui.components import handler
 from mindviz.viewer import payloads
 
 _log = logging.getLogger(__name__)
 _HEIGHT = 240  # where the window is low; the style sheet gives it more where there is more
 _SAVE, _SAVING = "Save map", "Saving…"
 _OPEN, _OPEN_TOLD = "Own file…", "Your own map or parcellation"
-# A download button that makes its file when it is pressed hands out the file of the press before. So a plain button
-# makes it, a hidden one holds it, and then this takes it from there.
-_FETCH = """(file) => {
-  const link = document.createElement("a");
-  link.href = file.url;
-  link.download = file.orig_name;
-  link.click();
-}"""
-# gradio's buttons have no tooltip
-_TELL = f"""() => {{
-  const told = (id, text) =>
-    document.querySelectorAll(`#${{id}}, #${{id}} button`).forEach((button) => (button.title = text));
-  told("app-own", "{_OPEN_TOLD}, to compare with or to lesion by: {" ".join((*MAP_ENDINGS, *PARCELLATION_ENDINGS))} "
-    + "(both hemispheres' files together)");
-  told("app-save", "Save this map: GIFTI, CIFTI, CSV, pictures, a page");
-}}"""
+_TOOLTIPS = {
+    "app-own": f"{_OPEN_TOLD}, to compare with or to lesion by: {' '.join((*MAP_ENDINGS, *PARCELLATION_ENDINGS))} "
+    "(both hemispheres' files together)",
+    "app-save": "Save this map: GIFTI, CIFTI, CSV, pictures, a page",
+}
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 # What gradio does with an event while its last is being answered: "always_last" asks again afterwards, with the inputs
 # of then but the event's data of before; "multiple" asks at once, so that answers can overtake each other (which is why
@@ -85,7 +75,7 @@ def build_brain(workspace: Workspace) -> BrainPanel:
     jobs = MapJobs()
     view = cortex_view.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(jobs))
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False, elem_id="app-caution")
-    gr.on(None, None, None, None, js=_TELL)
+    gr.on(None, None, None, None, js=handler("tooltips", _TOOLTIPS))
     told = gr.HTML(visible=False), gr.State(NOTHING), jobs
     return BrainPanel(view, method, control, layer, head, position, other, caution, save, zipped, upload, *told)
 
@@ -258,7 +248,7 @@ def _connect_saving(panel: BrainPanel, workspace: Workspace, decoded: gr.State, 
     making = panel.save.click(lambda: gr.update(value=_SAVING, interactive=False), None, panel.save, **_QUIET).then(
         zipped, inputs, panel.zipped, show_progress="hidden", concurrency_limit=1, concurrency_id="save"
     )
-    making.success(None, panel.zipped, None, js=_FETCH)
+    making.success(None, panel.zipped, None, js=handler("download"))
     making.then(ready, decoded, panel.save, **_LATEST)
 
 

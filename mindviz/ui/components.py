@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ STATIC = Path(__file__).parents[2] / "assets" / "app"
 def static(name: str) -> str:
     """Text of a file of the page (script, style, template)."""
     return require_file(STATIC / name, "a file of the page").read_text(encoding="utf-8")
+
+
+def handler(name: str, *first: Any) -> str:
+    """A function of `assets/app/events.js` as gradio's ``js``; it is given `first` and then what the event is given."""
+    given = "".join(f"{json.dumps(value)}, " for value in first)
+    return f"(...given) => ({static('events.js')}).{name}({given}...given)"
 
 
 def film_strip(scan: int, film: dict[str, Any]) -> gr.HTML:

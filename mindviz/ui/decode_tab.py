@@ -40,11 +40,23 @@ class Controls:
 
 
 @dataclass(frozen=True)
+class DecodeRequest:
+    """A scan, and the settings as they stood on the page when Decode was pressed."""
+
+    subject: str
+    run: str
+    scan: int
+    seed: float
+    steps: float
+    guidance: float
+
+
+@dataclass(frozen=True)
 class DecodeTab:
     """The events of the tab. Everything that belongs to one browser session is in `gr.State`."""
 
     workspace: Workspace
-    latest: LatestOnly[tuple[str, str, int]]
+    latest: LatestOnly[DecodeRequest]
 
     @lru_cache(maxsize=32)  # noqa: B019 - one tab lives as long as the process
     def film(self, subject: str, run: str) -> dict[str, Any]:
@@ -84,7 +96,8 @@ class DecodeTab:
 
     def chosen(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
         """Another scan is looked at: what was being decoded is no longer wanted (unless it is this very scan)."""
-        if self.latest.stop(str(request.session_hash), unless=(subject, run, scan)):
+        chosen = (subject, run, scan)
+        if self.latest.stop(str(request.session_hash), lambda asked: (asked.subject, asked.run, asked.scan) == chosen):
             return (gr.skip(),) * 3  # Decode was pressed before this reply; its own outcomes are on their way
         return self.outcome(run, scan)
 
@@ -92,21 +105,23 @@ class DecodeTab:
         self.latest.stop(str(request.session_hash))
         return self.outcome(run, scan, message="Stopped. " + _READY)
 
-    def asked(self, subject: str, run: str, scan: int, request: gr.Request) -> Outcome:
+    def asked(
+        self, subject: str, run: str, scan: int, seed: float, steps: float, guidance: float, request: gr.Request
+    ) -> Outcome:
         """Decode was pressed. Said beside the queue, so that what waits in it can be stopped like what runs."""
-        self.latest.ask(str(request.session_hash), (subject, run, scan))
+        self.latest.ask(str(request.session_hash), DecodeRequest(subject, run, scan, seed, steps, guidance))
         return self.outcome(run, scan, state="working", message="Waiting for its turn")
 
-    def decode(
-        self, subject: str, run: str, scan: int, seed: float, steps: int, guidance: float, request: gr.Request
-    ) -> Iterator[Outcome]:
-        """Yield an outcome after each denoising step, if it is still wanted; errors take the place of the film."""
+    def decode(self, request: gr.Request) -> Iterator[Outcome]:
+        """Yield an outcome after each denoising step of what was asked for last, while it is still wanted; errors take
+        the place of the film."""
+        yield (gr.skip(),) * 3  # gradio empties what is tied to a generator that ends without a word
         ask = self.latest.take(str(request.session_hash))
         if ask is None:
             return
-        subject, run, scan = ask.work
+        subject, run, scan = ask.work.subject, ask.work.run, ask.work.scan
         try:
-            settings = checked_settings(self.workspace.decoder.default_settings, seed, steps, guidance)
+            settings = checked_settings(self.workspace.decoder.default_settings, ask.work)
             yield from self._steps(subject, run, scan, settings, ask.stop)
         except background.Cancelled:
             return  # whoever stopped it has said what the page shows
@@ -143,11 +158,12 @@ def told_of(step: background.Step) -> str:
     return f"Denoising, step {step.step} of {step.total}"
 
 
-def checked_settings(defaults: SamplingSettings, seed: float, steps: float, guidance: float) -> SamplingSettings:
+def checked_settings(defaults: SamplingSettings, asked: DecodeRequest) -> SamplingSettings:
     """Settings from what was typed; fields of a page can be empty or fractional."""
+    seed, steps, guidance = asked.seed, int(asked.steps), float(asked.guidance)
     if seed is None or seed != int(seed) or not 0 <= seed < 2**32:
         raise MindvizError(f"the seed must be a whole number from 0 to 4294967295, found {seed}")
-    return replace(defaults, num_inference_steps=int(steps), guidance_scale=float(guidance), seed=int(seed))
+    return replace(defaults, num_inference_steps=steps, guidance_scale=guidance, seed=int(seed))
 
 
 def build_decode(workspace: Workspace) -> None:
@@ -187,7 +203,7 @@ def _controls(workspace: Workspace, subject: str, run: str) -> Controls:
 
 
 def _connect(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) -> list[Any]:
-    """Connect the events. The first of those returned begins a decoding, each of the others changes what was decoded."""
+    """Connect the events. Of those returned, the first begins a decoding, the others change what was decoded."""
 
     def other_run(subject: str, run: str, request: gr.Request) -> Outcome:
         return (gr.update(value=0, film=tab.film(subject, run)), *tab.chosen(subject, run, 0, request))
@@ -206,11 +222,11 @@ def _connect(tab: DecodeTab, c: Controls, strip: gr.HTML, results: list[Any]) ->
     # `queue=False`: replies beside the queue. In the queue, gradio's page can lose the reply of an event that ends
     # another one, when both end together; and `cancels=` would end a decoding begun between a choice and its reply.
     now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **quiet}
-    begun = c.decode.click(tab.asked, [c.subject, c.run, strip], results, **now)
+    begun = c.decode.click(tab.asked, settings, results, **now)
     work: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "decode", "trigger_mode": "multiple", **quiet}
     return [
         begun,
-        begun.then(tab.decode, settings, results, **work),
+        begun.then(tab.decode, None, results, **work),
         players.stop(tab.stopped, [c.run, strip], results, **now),
         strip.select(tab.chosen, [c.subject, c.run, strip], results, **now),
         c.run.input(other_run, [c.subject, c.run], [strip, *results], **now),

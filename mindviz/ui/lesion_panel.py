@@ -36,10 +36,6 @@ _WAITING = "Waiting for its turn"
 _NAMES = {"yeo7": "networks (Yeo-7)", "hcp-mmp": "areas (HCP-MMP)", PATCH: "patches of the encoder"}
 CLOSED = json.dumps({"open": False, "by": "yeo7", "which": "", "ticket": 0})
 """The page's value; it sets another when something is chosen."""
-_PANEL = 'document.querySelector("#app-lesion .app-lesion")'
-_OPEN = f"""() => {_PANEL}?.dispatchEvent(new Event("app-open"))"""
-# The page numbers what it asks as it asks it: `mindviz.session.latest.LatestOnly` says why.
-_NUMBERED = f"(value, ...rest) => [{_PANEL}?.numbered?.() ?? value, ...rest]"
 
 
 @dataclass
@@ -170,9 +166,14 @@ class LesionPanel:
 
     # ------------------------------------------------------------------ what is shown
     def shown(
-        self, asked: LesionRequest, made: Made | None = None, message: str = "", state: str = "empty", progress: float = 0.0,
+        self,
+        asked: LesionRequest,
+        made: Made | None = None,
+        message: str = "",
+        state: str = "empty",
+        progress: float = 0.0,
         again: bool = False,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """What `assets/app/lesion.js` draws."""
         made, decoded = made or Made(), asked.decoded
         found = made.losses
@@ -270,7 +271,7 @@ def _update(shown: dict[str, Any]) -> Any:
 def opener() -> gr.Button:
     """The button that opens the panel and goes there; it lies among the controls, where it is always seen."""
     button = gr.Button("Take an area out", size="sm", elem_id="app-lesion-open")
-    button.click(None, None, None, js=_OPEN)
+    button.click(None, None, None, js=components.handler("openLesion"))
     return button
 
 
@@ -291,7 +292,7 @@ def connect_lesion(
     """
     inputs = [view, decoded, own]
     now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", "show_progress": "hidden"}
-    ask = {"js": _NUMBERED, **now}
+    ask = {"js": components.handler("numbered"), **now}
     work: dict[str, Any] = {
         "concurrency_limit": 1, "concurrency_id": "lesion", "trigger_mode": "multiple", "show_progress": "hidden"
     }  # fmt: skip

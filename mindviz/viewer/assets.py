@@ -21,7 +21,7 @@ SCRIPTS = (
 
 def viewer_assets(mesh: str = "fsLR-32k") -> list[Path]:
     """The files and folders that the server must hand out (`gr.set_static_paths`); `viewer_html` sets them itself."""
-    missing = [name for name in (*SCRIPTS, "viewer.css") if not (ASSETS / name).is_file()]
+    missing = [name for name in (*SCRIPTS, "page.js", "viewer.css") if not (ASSETS / name).is_file()]
     if missing:
         raise MindvizError(f"{ASSETS}: expected the viewer's {', '.join(missing)}, found nothing; is assets/ complete?")
     return [ASSETS, geometry_file(mesh).parent]

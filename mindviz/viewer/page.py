@@ -36,13 +36,7 @@ def standalone_page(
         )
         for name in SCRIPTS
     }
-    script = (
-        'import { createViewer } from "mindviz/viewer.js";\n'
-        f"const geometry = await (await fetch({json.dumps(_data_url(geometry_payload(mesh)))})).arrayBuffer();\n"
-        'const [values, patches] = ["values", "patches"].map((id) => document.getElementById(id).textContent);\n'
-        'window.viewer = await createViewer(document.getElementById("cortex"), geometry, '
-        f'{{ height: {height_px}, values, patches, theme: "auto" }});'
-    )
+    options = json.dumps({"geometry": _data_url(geometry_payload(mesh)), "height": height_px})
     said = f'<p class="mv-caution">{_escape(caution)}</p>\n' if caution else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(page_title)}</title>\n'
@@ -51,7 +45,8 @@ def standalone_page(
         f'<script type="importmap">{json.dumps({"imports": imports})}</script></head>\n'
         f'<body><div id="cortex"></div>\n{said}'
         f"{_data_element('values', payload)}{_data_element('patches', patches or '')}"
-        f'<script type="module">{script}</script></body></html>\n'
+        f"{_data_element('options', options)}"
+        f'<script type="module">\n{(ASSETS / "page.js").read_text()}</script></body></html>\n'
     )
 
 
