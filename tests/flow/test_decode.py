@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mindviz import cli
-from mindviz.session import background, export
+from mindviz.session import export
+from mindviz.session.latest import LatestOnly
 from mindviz.types import SamplingSettings
 from mindviz.ui import decode_tab
 from mindviz.video import read_video
@@ -24,7 +25,7 @@ def exported(tiny_dataset, tiny_checkpoint, tmp_path_factory):
 
 
 def test_everything_is_written_and_nothing_else(exported):
-    assert sorted(path.name for path in exported.iterdir()) == sorted(export.FILES)
+    assert sorted(path.name for path in exported.iterdir()) == sorted(export.DECODING_FILES)
     assert [path.name for path in exported.parent.iterdir()] == ["out"]
 
 
@@ -68,7 +69,7 @@ def test_decoding_again_replaces_the_earlier_result(exported, tiny_dataset):
     before = (exported / "result.json").read_text()
     arguments = f"decode --subject 1 --scan 0 --steps 2 --data {tiny_dataset} --out {exported}"
     assert cli.main(arguments.split()) == 0
-    assert sorted(path.name for path in exported.iterdir()) == sorted(export.FILES)
+    assert sorted(path.name for path in exported.iterdir()) == sorted(export.DECODING_FILES)
     assert (exported / "result.json").read_text() != before
 
 
@@ -88,10 +89,15 @@ class Request:
     session_hash = "one"
 
 
+def shown(tab):
+    """What a decoding yields, without the first word, which changes nothing."""
+    return list(tab.decode(Request()))[1:]
+
+
 def test_the_tab_shows_steps_and_then_film_scores_and_note(workspace):
-    tab = decode_tab.DecodeTab(workspace, background.Jobs())
-    assert tab.asked("1", "test1", 5, Request())[1]["state"] == "working"
-    outcomes = list(tab.decode("1", "test1", 5, 0, 4, 2.0, Request()))
+    tab = decode_tab.DecodeTab(workspace, LatestOnly())
+    assert tab.asked("1", "test1", 5, 0, 4, 2.0, Request())[1]["state"] == "working"
+    outcomes = shown(tab)
     states = [players["state"] for _, players, *_ in outcomes]
     assert states[0] == "working" and states[-1] == "done" and set(states[:-1]) == {"working"}
     decoded, players, scores, *_ = outcomes[-1]
@@ -100,22 +106,39 @@ def test_the_tab_shows_steps_and_then_film_scores_and_note(workspace):
 
 
 def test_the_tab_shows_an_error_as_a_sentence(workspace):
-    tab = decode_tab.DecodeTab(workspace, background.Jobs())
-    tab.asked("1", "test1", 5, Request())
-    ((decoded, players, *_),) = tab.decode("1", "test1", 5, None, 4, 2.0, Request())
+    tab = decode_tab.DecodeTab(workspace, LatestOnly())
+    tab.asked("1", "test1", 5, None, 4, 2.0, Request())
+    ((decoded, players, *_),) = shown(tab)
     assert decoded is None and players["state"] == "error" and "seed" in players["message"]
 
 
 def test_stopping_ends_the_decoding_without_a_word(workspace):
-    tab = decode_tab.DecodeTab(workspace, background.Jobs())
-    tab.asked("1", "test1", 5, Request())
-    outcomes = tab.decode("1", "test1", 5, 0, 500, 2.0, Request())
+    tab = decode_tab.DecodeTab(workspace, LatestOnly())
+    tab.asked("1", "test1", 5, 0, 500, 2.0, Request())
+    outcomes = tab.decode(Request())
+    next(outcomes)
     assert next(outcomes)[1]["state"] == "working"
     assert tab.stopped("test1", 5, Request())[1]["message"].startswith("Stopped")
     assert all(players["state"] == "working" for _, players, *_ in outcomes)
-    tab.asked("1", "test1", 5, Request())
+    tab.asked("1", "test1", 5, 0, 4, 2.0, Request())
     tab.stopped("test1", 5, Request())  # while it waits in the queue
-    assert list(tab.decode("1", "test1", 5, 0, 4, 2.0, Request())) == []
+    assert shown(tab) == []
+
+
+def test_decode_pressed_twice_runs_once_with_the_settings_of_the_second(workspace):
+    tab = decode_tab.DecodeTab(workspace, LatestOnly())
+    for seed in (1, 2):
+        tab.asked("1", "test1", 5, seed, 2, 2.0, Request())
+    first, second = shown(tab), shown(tab)
+    assert first[-1][0].settings.seed == 2 and second == []
+
+
+def test_another_scan_ends_a_decoding_and_the_same_one_does_not(workspace):
+    tab = decode_tab.DecodeTab(workspace, LatestOnly())
+    tab.asked("1", "test1", 5, 0, 2, 2.0, Request())
+    assert "state" not in tab.chosen("1", "test1", 5, Request())[1]  # skipped
+    assert tab.chosen("1", "test1", 6, Request())[1]["state"] == "empty"
+    assert shown(tab) == []
 
 
 def test_guidance_can_lead_away_from_the_run_as_published(tiny_dataset, workspace, tmp_path):

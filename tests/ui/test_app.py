@@ -14,7 +14,7 @@ import zipfile
 import pytest
 from support.app_page import PATIENCE, ROOT, SCREENSHOTS, STARTING_S, choose, decode, pick, save
 
-from mindviz.session.map_export import FILES
+from mindviz.session.map_export import MAP_FILES
 
 pytestmark = pytest.mark.browser
 
@@ -94,7 +94,7 @@ def test_the_map_that_is_shown_is_saved_as_a_zip(page, app, tmp_path):
     second = save(page, tmp_path)  # not the file of before
     assert second.name == "mindviz_subject-1_test1_scan-5_rollout_less-uniform.zip"
     with zipfile.ZipFile(second) as archive:
-        assert sorted(archive.namelist()) == sorted(f"{second.stem}/{name}" for name in FILES)
+        assert sorted(archive.namelist()) == sorted(f"{second.stem}/{name}" for name in MAP_FILES)
         told = json.loads(archive.read(f"{second.stem}/map.json"))
         archive.extractall(tmp_path)
     assert (told["map"]["method"], told["map"]["control"], told["simulated"]) == ("rollout", "uniform", True)

@@ -20,7 +20,8 @@ from mindviz.brain import Projection, from_cortex, load_map, meshes, parcellatio
 from mindviz.brain.files.cifti_maps import load_dscalar
 from mindviz.brain.volume import Volume, cortex_in, voxel_of_vertex
 from mindviz.session import map_choice, map_names, time_courses
-from mindviz.session.run_maps import Scans, save_map
+from mindviz.session.run_maps import save_map
+from mindviz.session.scans import Scans
 from mindviz.session.time_courses import Place, region
 from mindviz.storage import load_arrays, save_arrays
 from mindviz.types import MindvizError, SurfaceMap
@@ -201,7 +202,7 @@ def test_a_click_anywhere_in_a_voxel_is_a_click_on_it(coarse, seed) -> None:
     patches = coarse.patches("1")
     patch = region(coarse, "1", place_of(cortical, "patch"))
     assert patch.columns.tolist() == np.flatnonzero(patches == patches[column]).tolist()
-    told = time_courses.told(coarse, "1", "test1", 3, map_choice.choose("received"), place_of(cortical))
+    told = time_courses.told(coarse, Scans("1", "test1", 3), map_choice.choose("received"), place_of(cortical))
     np.testing.assert_allclose(told["bold"]["values"], coarse.dataset.run("1", "test1").bold[:, column], rtol=2e-3)
 
 
@@ -224,7 +225,7 @@ def test_an_imported_map_is_read_at_the_clicked_vertex(coarse, outlines) -> None
     own, (cortical, _) = np.arange(59412, dtype=np.float32), filled_of(coarse)
     beside = time_courses.Beside(("A", "Mine"), "1", from_cortex(own))
     place = place_of(cortical, outlines)
-    told = time_courses.told(coarse, "1", "test1", 3, map_choice.choose("received"), place, beside=beside)
+    told = time_courses.told(coarse, Scans("1", "test1", 3), map_choice.choose("received"), place, beside=beside)
     stand = coarse.dataset.run("1", "test1").vertices[region(coarse, "1", place).columns]
     expected = own[stand].mean() if outlines else cortical
     assert told["beside"]["note"] == f"Mine: {expected:.3g} here, the same for every scan."

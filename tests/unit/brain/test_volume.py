@@ -11,7 +11,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from mindviz.session.each_map import save_each
 from nilearn import image as nilearn_image
 from nilearn import maskers
 
@@ -20,7 +19,10 @@ from mindviz.brain import meshes
 from mindviz.brain.volume import Volume, cortex_in, write_nifti
 from mindviz.data import Dataset, PrepareOptions
 from mindviz.session import map_choice, map_export
-from mindviz.session.run_maps import Scans, save_map
+from mindviz.session.map_request import MapRequest
+from mindviz.session.run_maps import save_map
+from mindviz.session.scan_maps import save_each
+from mindviz.session.scans import Scans
 from mindviz.storage import load_arrays, save_arrays
 from mindviz.types import MindvizError
 
@@ -160,10 +162,10 @@ def test_a_map_is_saved_with_its_nifti_image(opened, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "map" / "map.json").read_text())
     assert told["volume"]["space"] == "MNI152" and told["volume"]["affine"] == volume.affine.tolist()
     written = {p.name for p in (tmp_path / "map").iterdir()}
-    assert written == set(told["files"]) == set(map_export.EVERY_FILE)
+    assert written == set(told["files"]) == set(map_export.ALL_MAP_FILES)
     save_map(opened, Scans("1", "test1", 4), choice, tmp_path / "map")  # replaces an earlier one
     decoded = opened.decode("1", "test1", 3, opened.decoder.default_settings)
-    map_export.export_map(opened, decoded, tmp_path / "map", "rollout")
+    map_export.export_map(opened, decoded, tmp_path / "map", MapRequest(choice))
     again = nib.load(tmp_path / "map" / "map.nii.gz")
     np.testing.assert_allclose(np.asarray(again.dataobj), np.asarray(found.dataobj), rtol=1e-5)
 

@@ -18,9 +18,9 @@ from mindviz import cli, session, video
 from mindviz.attribution.lesion import CAUTION, groups_of
 from mindviz.brain import parcellations
 from mindviz.session import lesion_files
-from mindviz.session.lesion_files import COLUMNS, FILES, save_lesions
+from mindviz.session.lesion_files import COLUMNS, LESION_FILES, save_lesions
 from mindviz.session.lesions import Lesions
-from mindviz.session.run_maps import Scans
+from mindviz.session.scans import Scans
 from mindviz.types import MindvizError, SamplingSettings, VideoClip
 
 
@@ -47,7 +47,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_the_table_has_a_row_for_each_group_and_figures_of_those_painted(written: Path, home: Path) -> None:
-    assert sorted(p.name for p in written.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in written.iterdir()) == sorted(LESION_FILES)
     assert [p.name for p in written.parent.iterdir()] == ["lesion"]
     found, workspace = rows(written), session.open(home)
     assert tuple(found[0]) == COLUMNS
@@ -74,7 +74,7 @@ def test_the_table_has_a_row_for_each_group_and_figures_of_those_painted(written
 
 def test_the_record_tells_the_baselines_and_the_caution(written: Path) -> None:
     told, found = json.loads((written / "lesion.json").read_text()), rows(written)
-    assert told["simulated"] and told["files"] == list(FILES) and told["seed"] == 11
+    assert told["simulated"] and told["files"] == list(LESION_FILES) and told["seed"] == 11
     assert told["scan"]["index"] == 5 and told["settings"]["num_inference_steps"] == 2
     assert told["lesion"]["by"] == "yeo7" and told["lesion"]["caution"] == CAUTION
     assert told["place_of_truth"]["of"] == 12 and told["place_of_truth"]["chance"] == 6.5

@@ -20,6 +20,7 @@ from mindviz.brain import cortex_index, from_cortex, load_map, parcellations, to
 from mindviz.brain.files.cifti_maps import load_dscalar
 from mindviz.metrics.cortex import map_by_parcel, parcel_summary
 from mindviz.session import export, map_choice, map_export
+from mindviz.session.map_request import MapRequest
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError, SamplingSettings, SurfaceMap
 from mindviz.ui import brain_panel
@@ -42,7 +43,9 @@ def decoded(opened: Workspace):
 def written(request, opened: Workspace, decoded, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A map written whole: one that is nowhere negative, and one less its control."""
     folder = tmp_path_factory.mktemp(request.param) / "map"
-    assert map_export.export_map(opened, decoded, folder, *CHOICES[request.param]) == folder / "map.json"
+    assert (
+        map_export.export_map(opened, decoded, folder, MapRequest.read(*CHOICES[request.param])) == folder / "map.json"
+    )
     return request.param, folder
 
 
@@ -56,14 +59,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def shown(workspace: Workspace, decoded, kind: str) -> np.ndarray:
     """The map by cortical index, NaN off the voxels, put there by hand."""
     values = np.full(59412, np.nan, np.float32)
-    values[workspace.dataset.run("1", "test1").vertices] = workspace.attribution(decoded, *CHOICES[kind]).values
+    values[workspace.dataset.run("1", "test1").vertices] = workspace.attribution(
+        decoded, map_choice.choose(*CHOICES[kind])
+    ).values
     return values
 
 
 # ---------------------------------------------------------------------- round trips
 def test_the_files_are_there_and_nothing_else(written) -> None:
     _, folder = written
-    assert sorted(path.name for path in folder.iterdir()) == sorted(map_export.FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(map_export.MAP_FILES)
     assert [path.name for path in folder.parent.iterdir()] == ["map"]
 
 
@@ -130,7 +135,7 @@ def test_the_record_tells_where_the_map_comes_from(written, opened, decoded) -> 
     assert (found["method"], found["control"], found["stage"]) == (method, control or None, "full")
     assert (found["layer"], found["head"]) == ((layer, head) if kind == "plain" else (None, None))
     assert found["caution"] == opened.caution(method) and found["units"]
-    assert sorted(told["files"]) == sorted(map_export.FILES)
+    assert sorted(told["files"]) == sorted(map_export.MAP_FILES)
     assert str(opened.dataset.folder) not in (folder / "map.json").read_text()  # it is handed on
 
 
@@ -195,10 +200,10 @@ def test_the_table_of_a_map_without_values_and_of_a_constant_one(fill, mean, enr
 @pytest.mark.slow
 @pytest.mark.parametrize("fill", [np.nan, 0.25])
 def test_a_map_without_values_and_a_constant_one_are_written(fill, opened, decoded, tmp_path, monkeypatch) -> None:
-    found = opened.attribution(decoded)
+    found = opened.attribution(decoded, map_choice.choose())
     constant = replace(found, values=np.full_like(found.values, fill))
     monkeypatch.setattr(Workspace, "attribution", lambda *_: constant)
-    map_export.export_map(opened, decoded, tmp_path / "map")
+    map_export.export_map(opened, decoded, tmp_path / "map", MapRequest.read())
     paths = [tmp_path / "map" / f"map_hemi-{side}.func.gii" for side in "LR"]
     values = to_cortex(load_map(*paths))
     assert np.isfinite(values).sum() == (0 if np.isnan(fill) else found.values.size)
@@ -211,9 +216,9 @@ def test_a_map_without_values_and_a_constant_one_are_written(fill, opened, decod
 def test_on_fsaverage5_neither_cifti_nor_parcels_are_written(opened, decoded, tmp_path, monkeypatch, quick) -> None:
     half = np.linspace(0, 1, 10242, dtype=np.float32)
     monkeypatch.setattr(Workspace, "surface_map", lambda *a: SurfaceMap(half, half[::-1], "fsaverage5", a[-1]))
-    map_export.export_map(opened, decoded, tmp_path / "map", "rollout")
+    map_export.export_map(opened, decoded, tmp_path / "map", MapRequest.read("rollout"))
     names = sorted(path.name for path in (tmp_path / "map").iterdir())
-    assert names == sorted(set(map_export.FILES) - {"map.dscalar.nii", "parcels.csv"})
+    assert names == sorted(set(map_export.MAP_FILES) - {"map.dscalar.nii", "parcels.csv"})
     assert sorted(json.loads((tmp_path / "map" / "map.json").read_text())["files"]) == names
     back = load_map(*(tmp_path / "map" / f"map_hemi-{side}.func.gii" for side in "LR"))
     assert back.mesh == "fsaverage5"
@@ -222,12 +227,12 @@ def test_on_fsaverage5_neither_cifti_nor_parcels_are_written(opened, decoded, tm
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_written_under_its_name(method, opened, decoded, tmp_path, quick) -> None:
-    map_export.export_map(opened, decoded, tmp_path / "map", method, layer=0, head=1)
+    map_export.export_map(opened, decoded, tmp_path / "map", MapRequest.read(method, 0, 1))
     found = load_dscalar(tmp_path / "map" / "map.dscalar.nii")
     where = " (layer 1, head 2)" if METHODS[method].by_layer else ""
     assert found.label == "Simulated: " + METHODS[method].name + where
     layer, head = (0, 1) if METHODS[method].by_layer else (-1, -1)
-    values = opened.attribution(decoded, method, layer, head).values
+    values = opened.attribution(decoded, map_choice.choose(method, layer, head)).values
     cortex = to_cortex(found)[opened.dataset.run("1", "test1").vertices]
     np.testing.assert_allclose(cortex, values, rtol=1e-4, atol=1e-6)  # gradients are not bit for bit the same
 
@@ -243,21 +248,21 @@ def test_a_writer_that_fails_leaves_nothing_behind(writer, opened, decoded, tmp_
     owner, _, name = writer.rpartition(".")
     monkeypatch.setattr(getattr(map_export, owner) if owner else map_export, name, full)
     with pytest.raises(OSError, match="No space left"):
-        map_export.export_map(opened, decoded, tmp_path / "map")
+        map_export.export_map(opened, decoded, tmp_path / "map", MapRequest.read())
     with pytest.raises(OSError, match="No space left"):
-        map_export.zip_map(opened, decoded, tmp_path)
+        map_export.zip_map(opened, decoded, tmp_path, MapRequest.read())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_map_is_replaced_and_kept_when_a_later_one_fails(opened, decoded, tmp_path, monkeypatch, quick):
     folder = tmp_path / "map"
-    map_export.export_map(opened, decoded, folder, "rollout")
-    map_export.export_map(opened, decoded, folder, "received")
+    map_export.export_map(opened, decoded, folder, MapRequest.read("rollout"))
+    map_export.export_map(opened, decoded, folder, MapRequest.read("received"))
     assert json.loads((folder / "map.json").read_text())["map"]["method"] == "received"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.setattr(map_export, "save_figure", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        map_export.export_map(opened, decoded, folder, "rollout")
+        map_export.export_map(opened, decoded, folder, MapRequest.read("rollout"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -266,7 +271,7 @@ def test_an_earlier_map_is_replaced_and_kept_when_a_later_one_fails(opened, deco
 def test_a_folder_with_other_files_is_refused(name, opened, decoded, tmp_path, quick) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(MindvizError, match=f"found other files in it \\({name}\\)"):
-        map_export.export_map(opened, decoded, tmp_path)
+        map_export.export_map(opened, decoded, tmp_path, MapRequest.read())
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -282,7 +287,7 @@ def test_a_folder_with_other_files_is_refused(name, opened, decoded, tmp_path, q
 )
 def test_a_map_that_there_is_not_is_a_sentence(choice, message, opened, decoded, tmp_path, quick) -> None:
     with pytest.raises(MindvizError, match=message):
-        map_export.export_map(opened, decoded, tmp_path / "map", *choice)
+        map_export.export_map(opened, decoded, tmp_path / "map", MapRequest.read(*choice))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -295,7 +300,8 @@ def test_a_map_that_there_is_not_is_a_sentence(choice, message, opened, decoded,
     ],
 )
 def test_the_record_tells_of_the_map_beside_it(other, subject, method, control, opened, decoded, tmp_path, quick):
-    told = json.loads(map_export.export_map(opened, decoded, tmp_path / "map", "rollout", other=other).read_text())
+    request = MapRequest.read("rollout", other=other)
+    told = json.loads(map_export.export_map(opened, decoded, tmp_path / "map", request).read_text())
     beside = told["beside"]
     assert (beside["subject"], beside["method"], beside["control"]) == (subject, method, control)
     assert set(told["map"]) <= set(beside) and told["map"]["method"] == "rollout"
@@ -303,12 +309,12 @@ def test_the_record_tells_of_the_map_beside_it(other, subject, method, control, 
 
 # ---------------------------------------------------------------------- the zip
 def test_the_zip_holds_the_files_in_a_folder_of_its_name(opened, decoded, tmp_path, quick) -> None:
-    path = map_export.zip_map(opened, decoded, tmp_path, "received", 1, -1, "untrained")
+    path = map_export.zip_map(opened, decoded, tmp_path, MapRequest.read("received", 1, -1, "untrained"))
     assert path == tmp_path / "mindviz_subject-1_test1_scan-3_received_layer-2_less-untrained.zip"
     assert list(tmp_path.iterdir()) == [path]
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
-        assert sorted(archive.namelist()) == sorted(f"{path.stem}/{name}" for name in map_export.FILES)
+        assert sorted(archive.namelist()) == sorted(f"{path.stem}/{name}" for name in map_export.MAP_FILES)
         told = json.loads(archive.read(f"{path.stem}/map.json"))
     assert (told["map"]["control"], told["map"]["layer"], told["map"]["head_name"]) == ("untrained", 1, "all heads")
 
@@ -320,12 +326,12 @@ def test_names_are_safe_in_any_file_system(decoded) -> None:
 
 
 def test_the_panel_hands_out_a_zip_that_goes_when_it_was_taken(opened, decoded, quick) -> None:
-    handed = brain_panel.saved(opened, decoded, "rollout", -1, -1, "")
+    handed = brain_panel.saved(opened, decoded, MapRequest.read("rollout"))
     path = Path(next(handed))
     assert zipfile.is_zipfile(path)
     assert list(handed) == [] and not path.parent.exists()
     with pytest.raises(MindvizError, match="decode a scan first"):
-        next(brain_panel.saved(opened, None, "rollout", -1, -1, ""))
+        next(brain_panel.saved(opened, None, MapRequest.read("rollout")))
 
 
 # ---------------------------------------------------------------------- the export of a decoded scan

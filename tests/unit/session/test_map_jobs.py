@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from mindviz.brain import Projection, from_cortex, meshes
 from mindviz.progress import part_of
 from mindviz.session import map_choice, map_names, own_files, time_courses
 from mindviz.session.background import Cancelled
-from mindviz.session.map_jobs import Drawings, Request
+from mindviz.session.map_jobs import MapJobs, PageRequest
+from mindviz.session.map_request import MapRequest
 from mindviz.session.own_files import OwnFiles
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.ui import brain_panel, places
@@ -27,36 +29,36 @@ def fresh():
 # ------------------------------------------------------------------------------------------------ requests
 def test_a_request_is_read_and_a_page_without_its_script_asks_none():
     place = {"side": "left", "vertex": 3, "outlines": ""}
-    assert Request.read({"page": "a", "ticket": 4, "place": place}) == Request("a", 4, place)
-    assert Request.read({"page": "a", "ticket": 4, "place": None}).place is None
-    assert Request.read(None) == Request("", 0, None)
+    assert PageRequest.read({"page": "a", "ticket": 4, "place": place}) == PageRequest("a", 4, place)
+    assert PageRequest.read({"page": "a", "ticket": 4, "place": None}).place is None
+    assert PageRequest.read(None) == PageRequest("", 0, None)
 
 
 def test_another_map_stops_the_one_before_and_one_asked_for_earlier_is_not_begun():
-    drawings = Drawings()
-    first = drawings.begin(Request("page", 3))
-    second = drawings.begin(Request("page", 5))
+    jobs = MapJobs()
+    first = jobs.begin(PageRequest("page", 3))
+    second = jobs.begin(PageRequest("page", 5))
     assert first and second and first.stop.is_set() and not second.stop.is_set()
-    assert drawings.begin(Request("page", 4)) is None and not second.stop.is_set()
-    other = drawings.begin(Request("another page", 1))
+    assert jobs.begin(PageRequest("page", 4)) is None and not second.stop.is_set()
+    other = jobs.begin(PageRequest("another page", 1))
     assert other and not second.stop.is_set()
-    assert drawings.begin(Request()) is not None, "a page that says nothing of itself is drawn for"
+    assert jobs.begin(PageRequest()) is not None, "a page that says nothing of itself is drawn for"
 
 
 def test_how_far_a_map_is_and_that_it_ends_at_its_next_step():
-    drawings = Drawings()
-    drawing = drawings.begin(Request("page", 1))
-    assert drawing and drawings.how_far("page") is None and drawings.how_far("no page") is None
-    step = drawing.phase("Lesion of a patch")
-    assert drawings.how_far("page") == {"text": "Computing: Lesion of a patch", "share": None}
+    jobs = MapJobs()
+    job = jobs.begin(PageRequest("page", 1))
+    assert job and jobs.how_far("page") is None and jobs.how_far("no page") is None
+    step = job.phase("Lesion of a patch")
+    assert jobs.how_far("page") == {"text": "Computing: Lesion of a patch", "share": None}
     step(3, 12)
-    assert drawings.how_far("page") == {"text": "Computing: Lesion of a patch", "share": 0.25}
-    drawings.give_up("page")
+    assert jobs.how_far("page") == {"text": "Computing: Lesion of a patch", "share": 0.25}
+    jobs.give_up("page")
     with pytest.raises(Cancelled):
         step(4, 12)
-    assert drawing.given_up
-    drawing.ended = True
-    assert drawings.how_far("page") is None
+    assert job.given_up
+    job.ended = True
+    assert jobs.how_far("page") is None
 
 
 def test_parts_of_a_computation_add_up():
@@ -82,7 +84,7 @@ def test_a_map_tells_its_share_from_nothing_to_all_and_can_be_stopped(workspace,
         shares[what] = []
         return lambda done, total: shares[what].append(done / total)
 
-    brain_panel.payload(workspace, decoded, method, -1, -1, control, "stage:untrained", phases=phase)
+    brain_panel.payload(workspace, decoded, MapRequest.read(method, control=control, other="stage:untrained"), phase)
     assert len(shares) == 2 and all(told == sorted(told) for told in shares.values())
     assert all(told[0] == 0 and told[-1] == 1 for told in shares.values())
 
@@ -93,7 +95,7 @@ def test_a_map_tells_its_share_from_nothing_to_all_and_can_be_stopped(workspace,
         return cancel
 
     with pytest.raises(Cancelled):
-        brain_panel.payload(workspace, decoded, method, -1, -1, control, phases=stop)
+        brain_panel.payload(workspace, decoded, MapRequest.read(method, control=control), stop)
 
 
 # ------------------------------------------------------------------------------------- what is told of a place
@@ -109,7 +111,7 @@ def test_an_answer_is_of_the_place_that_the_page_says_and_bears_its_number():
     asked = [{"page": "p", "ticket": i, "place": {"side": "left", "vertex": i, "outlines": ""}} for i in (7, 8)]
 
     def job(place: time_courses.Place, ticket: int) -> str:
-        return time_courses.as_json(time_courses.refused(place, "told"), ticket)
+        return time_courses.told_json(time_courses.refused(place, "told"), ticket)
 
     told = [json.loads(places.answered(sent, job)["detail"]) for sent in reversed(asked)]
     assert [(answer["vertex"], answer["ticket"]) for answer in told] == [(8, 8), (7, 7)]
@@ -128,8 +130,7 @@ def test_what_fails_is_a_sentence(error, said):
 
 def detail(workspace, column, other, own=own_files.NOTHING, method="rollout"):
     place = time_courses.Place(**place_of(workspace, column))
-    asked = (workspace, place, "1", "test1", 3, method, -1, -1, "", -1, own, other)
-    return json.loads(places.detail(*asked))
+    return json.loads(places._answer(workspace, place, ("1", "test1", 3, method, -1, -1, "", -1, own, other)))
 
 
 def test_a_place_of_two_maps_tells_both_courses(workspace, fresh):
@@ -165,7 +166,7 @@ def test_why_there_is_no_second_map_is_told_once_it_was_looked_for(workspace, fr
 
 def test_what_was_drawn_beside_is_remembered(workspace, fresh):
     decoded = workspace.decode("1", "test1", 3, SamplingSettings(1, 1.0, 0))
-    brain_panel.payload(workspace, decoded, "rollout", other="method:lesion_patch")
+    brain_panel.payload(workspace, decoded, MapRequest.read("rollout", other="method:lesion_patch"))
     values = detail(workspace, 17, "method:lesion_patch")["beside"]["values"]
     assert [i for i, value in enumerate(values) if value is not None] == [3]
 
@@ -174,13 +175,13 @@ def test_what_was_drawn_beside_is_remembered(workspace, fresh):
 def test_a_lesion_by_ones_own_parcels_stands_beside_another_map(workspace, fresh):
     from mindviz.brain import parcellations
 
-    own = OwnFiles(parcels={"nets": parcellations.load("yeo7")})
+    own = OwnFiles(parcels={"nets": replace(parcellations.load("yeo7"), name="nets")})
     assert ("Map: Lesion of a parcel (nets)", "parcels:nets") in map_names.others(workspace, "1", "received", own)
     assert "parcels:nets" not in {value for _, value in map_names.others(workspace, "1", "parcels:nets", own)}
     decoded = workspace.decode("1", "test1", 3, SamplingSettings(1, 1.0, 0))
-    both = json.loads(brain_panel.payload(workspace, decoded, "received", other="parcels:nets", own=own))["maps"]
+    both = json.loads(brain_panel.payload(workspace, decoded, MapRequest.read(own=own, other="parcels:nets")))["maps"]
     assert [one["title"] for one in both] == ["Attention received", "Lesion of a parcel (nets)"]
-    alone = json.loads(brain_panel.payload(workspace, decoded, "parcels:nets", own=own))
+    alone = json.loads(brain_panel.payload(workspace, decoded, MapRequest.read("parcels:nets", own=own)))
     assert both[1]["values"] == alone["values"] and alone["values"]
     with pytest.raises(MindvizError, match="gone: no such parcellation is open"):
-        map_names.changed(map_choice.choose(), "1", "parcels:gone", own)
+        map_names.changed(MapRequest.read(own=own, other="parcels:gone"), "1")

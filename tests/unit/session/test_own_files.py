@@ -13,6 +13,7 @@ from support.brain_files import dlabel, write_func
 from mindviz.brain import cortex_index, from_cortex, parcellations, to_cortex, write_gifti
 from mindviz.brain.files.cifti_maps import write_dscalar
 from mindviz.session import map_export, map_names, own_files, time_courses
+from mindviz.session.map_request import MapRequest
 from mindviz.session.own_files import NOTHING, opened
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.ui import brain_panel, places
@@ -44,7 +45,12 @@ def test_both_hemispheres_are_one_map_and_a_parcellation_a_method(files):
     both, method = opened(own, [files / "nets.dlabel.nii"], MESH)
     assert both.methods() == [("Lesion of a parcel (nets.dlabel.nii)", method)] and both.maps == own.maps
     choice = both.choice(method, 2, 1, "uniform", 0)
-    assert (choice.method, choice.parcels, choice.layer, choice.position) == ("lesion_area", "nets.dlabel.nii", -1, -1)
+    assert (choice.method, choice.parcels.name, choice.layer, choice.position) == (
+        "lesion_area",
+        "nets.dlabel.nii",
+        -1,
+        -1,
+    )
     assert both.by(choice).name == choice.parcels and NOTHING.by(NOTHING.choice("lesion_area")) is None
     assert (NOTHING.maps, NOTHING.parcels) == ({}, {}), "another session has none of it"
 
@@ -95,40 +101,48 @@ def test_a_map_stands_beside_any_other_and_is_named_in_the_record(workspace, dec
     named.write_bytes((files / "mine.dscalar.nii").read_bytes())
     own, value = opened(NOTHING, [named], MESH)
     assert (f"Your map: {named.name}", value) in map_names.others(workspace, "1", "received", own)
-    sent = brain_panel.payload(workspace, decoded, "rollout", other=value, position=1, own=own)
+    request = MapRequest.read("rollout", position=1, own=own, other=value)
+    sent = brain_panel.payload(workspace, decoded, request)
     first, second = json.loads(sent)["maps"]
     assert first["title"] == "Attention rollout, second scan of the window"
     assert second["title"] == f"Your map: {named.name}" and second["simulated"] is False and first["simulated"] is True
-    asked = ("rollout", -1, -1, "", value, 1, own)
-    told = json.loads(map_export.export_map(workspace, decoded, tmp_path / "map", *asked).read_text())
+    told = json.loads(map_export.export_map(workspace, decoded, tmp_path / "map", request).read_text())
     assert told["beside"] == {"file": named.name} and told["map"]["position"] == 1
     page = (tmp_path / "map" / "map.html").read_text()
     assert named.name not in page and "\\u003cscript>\\u003cb>$x$" in page
 
 
+def answer(workspace, place, request):
+    """What is told of a place of scan 3."""
+    choice = request.choice
+    method = f"parcels:{choice.parcels.name}" if choice.parcels else choice.method
+    asked = ("1", "test1", 3, method, choice.layer, choice.head, choice.control, choice.position, request.own, "")
+    return json.loads(places._answer(workspace, place, asked))
+
+
 def test_a_parcellation_is_lesioned_by_and_kept_apart_from_its_namesake(workspace, decoded, files, tmp_path):
     own, method = opened(NOTHING, [files / "nets.dlabel.nii"], MESH)
-    shown = json.loads(brain_panel.payload(workspace, decoded, method, own=own))
+    request = MapRequest.read(method, own=own)
+    shown = json.loads(brain_panel.payload(workspace, decoded, request))
     assert shown["title"] == "Lesion of a parcel (nets.dlabel.nii)"
     values = np.frombuffer(base64.b64decode(shown["values"]), "<f4")
-    expected = workspace.map_of(decoded.window, own.choice(method), own.by(own.choice(method))).values
+    expected = workspace.map_of(decoded.window, request.choice).values
     order = np.argsort(workspace.dataset.run("1", "test1").vertices)
     expected = expected[order]
     np.testing.assert_allclose(values, expected[np.isfinite(expected)], atol=1e-6)
-    known, choice = time_courses.courses_of(workspace), own.choice(method)
-    assert np.isfinite(known.known("1", "test1", choice, own.by(choice))[3]).sum() == len(values)
+    known, choice = time_courses.courses_of(workspace), request.choice
+    assert np.isfinite(known.known("1", "test1", choice)[3]).sum() == len(values)
     (tmp_path / "nets.dlabel.nii").write_bytes(dlabel_bytes(tmp_path))
     other, _ = opened(NOTHING, [tmp_path / "nets.dlabel.nii"], MESH)
-    assert np.isnan(known.known("1", "test1", choice, other.by(choice))).all()
+    assert np.isnan(known.known("1", "test1", other.choice(method))).all()
     vertex = int(workspace.dataset.run("1", "test1").vertices[0])
     left = cortex_index(MESH)[0]
     place = time_courses.Place("left", int(left[vertex]))
-    said = json.loads(places.detail(workspace, place, "1", "test1", 3, method, own=own))["map"]
+    said = answer(workspace, place, request)["map"]
     assert said["note"].startswith("Lesion of a parcel (nets.dlabel.nii) takes long: known only for the 1 of 12")
-    asked = (method, -1, -1, "", "", -1, own)
-    path = map_export.zip_map(workspace, decoded, tmp_path, *asked)
+    path = map_export.zip_map(workspace, decoded, tmp_path, request)
     assert path.name.endswith("_lesion-area_parcels-nets.dlabel.nii.zip")
-    told = json.loads(map_export.export_map(workspace, decoded, tmp_path / "map", *asked).read_text())
+    told = json.loads(map_export.export_map(workspace, decoded, tmp_path / "map", request).read_text())
     assert told["map"]["parcellation"] == "nets.dlabel.nii" and "$" not in told["map"]["label"]
     assert [set(file) for file in told["map"]["parcellation_files"]] == [{"file", "sha256"}]
     assert "method:lesion_area" in {value for _, value in map_names.others(workspace, "1", method, own)}
@@ -141,7 +155,7 @@ def dlabel_bytes(folder: Path) -> bytes:
 
 
 def test_one_scan_of_the_window_counts_for_the_map_and_its_course(workspace, decoded):
-    shown = [json.loads(brain_panel.payload(workspace, decoded, "received", position=i)) for i in (-1, 0, 1)]
+    shown = [json.loads(brain_panel.payload(workspace, decoded, MapRequest.read(position=i))) for i in (-1, 0, 1)]
     assert [s["title"].partition(", ")[2] for s in shown] == [
         "",
         *(f"{n} scan of the window" for n in ("first", "second")),
@@ -153,6 +167,6 @@ def test_one_scan_of_the_window_counts_for_the_map_and_its_course(workspace, dec
     for i in (0, 1):
         choice = NOTHING.choice("received", position=i)
         known.fill("1", "test1", choice, 3)
-        told = json.loads(places.detail(workspace, place, "1", "test1", 3, "received", position=i))["map"]
+        told = answer(workspace, place, MapRequest.read(position=i))["map"]
         expected = workspace.maps("1", "test1", np.arange(12), choice)[:, 0]
         np.testing.assert_allclose(told["values"], expected, rtol=1e-3)

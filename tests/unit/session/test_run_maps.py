@@ -18,7 +18,9 @@ from mindviz.attribution.methods import METHODS
 from mindviz.brain import cortex_index, load_map, parcellations, to_cortex
 from mindviz.brain.files.cifti_maps import load_dscalar
 from mindviz.session import map_choice, map_export
-from mindviz.session.run_maps import Scans, save_map
+from mindviz.session.map_request import MapRequest
+from mindviz.session.run_maps import save_map
+from mindviz.session.scans import Scans
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError, SamplingSettings
 
@@ -53,7 +55,7 @@ def test_a_scan_is_written_as_the_app_writes_it(opened: Workspace, tmp_path: Pat
     choice = map_choice.choose("received", 1, 2, "untrained")
     assert save_map(opened, Scans("1", "test1", 3), choice, tmp_path / "new") == tmp_path / "new" / "map.json"
     decoded = opened.decode("1", "test1", 3, SamplingSettings(1, 1.0, 11))
-    map_export.export_map(opened, decoded, tmp_path / "app", "received", 1, 2, "untrained")
+    map_export.export_map(opened, decoded, tmp_path / "app", MapRequest(choice))
     assert {p.name for p in (tmp_path / "new").iterdir()} == {p.name for p in (tmp_path / "app").iterdir()}
     np.testing.assert_allclose(written(tmp_path / "new", opened), written(tmp_path / "app", opened), atol=1e-5)
     told, theirs = (json.loads((tmp_path / name / "map.json").read_text()) for name in ("new", "app"))
@@ -95,8 +97,8 @@ def test_one_scan_of_the_window(opened: Workspace, tmp_path: Path, quick, method
     told = json.loads((tmp_path / "map" / "map.json").read_text())["map"]
     assert told["position"] == 1 and "second scan of the window" in told["label"]
     decoded = opened.decode("1", "test1", 4, SamplingSettings(1, 1.0, 11))
-    np.testing.assert_allclose(opened.attribution(decoded, method, position=1).values, expected, atol=1e-5)
-    path = map_export.zip_map(opened, decoded, tmp_path, method, position=1)
+    np.testing.assert_allclose(opened.attribution(decoded, choice).values, expected, atol=1e-5)
+    path = map_export.zip_map(opened, decoded, tmp_path, MapRequest(choice))
     assert path.name.endswith("_position-2.zip")
 
 
@@ -193,12 +195,9 @@ def test_a_folder_with_other_files_is_kept(tiny_dataset, tiny_checkpoint, tmp_pa
     assert "thesis.tex" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_parcellation_and_a_choice_that_do_not_fit_are_refused(opened: Workspace, tmp_path: Path) -> None:
-    choice = map_choice.choose("lesion_area", parcels="mine")
-    with pytest.raises(MindvizError, match="expected the parcels of mine, found none"):
-        save_map(opened, Scans("1", "test1", 1), choice, tmp_path / "map")
+def test_a_parcellation_is_refused_where_no_areas_are_taken_out() -> None:
     with pytest.raises(MindvizError, match="a parcellation is for lesions of areas"):
-        map_choice.choose("rollout", parcels="mine")
+        map_choice.choose("rollout", parcels=parcellations.load("yeo7"))
 
 
 @pytest.mark.parametrize("where", ["maps", "control", "writing"])
@@ -206,7 +205,7 @@ def test_ctrl_c_leaves_nothing_and_an_earlier_map_as_it_was(
     tiny_dataset, tiny_checkpoint, tmp_path, monkeypatch, capsys, quick, where
 ) -> None:
     out = tmp_path / "map"
-    asked = command(tiny_dataset, out, "--run", "test1", "--method", "rollout", "--control", "untrained")
+    asked = command(tiny_dataset, out, "--run", "test1", "--method", "rollout", "--control", "shuffled")
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -230,7 +229,7 @@ def test_progress_is_shown_of_the_map_and_of_its_control(opened: Workspace, tmp_
         return lambda done, total: seen[what].append((done, total))
 
     choice = map_choice.choose("lesion_patch", control="untrained")
-    save_map(opened, Scans("1", "test1"), choice, tmp_path / "map", None, shown)
+    save_map(opened, Scans("1", "test1"), choice, tmp_path / "map", shown)
     assert set(seen) == {"map", "control"}
     assert all(steps[0][0] == 0 and steps[-1][0] == steps[-1][1] >= 12 for steps in seen.values())
 

@@ -10,6 +10,9 @@ import pytest
 from mindviz.attribution.methods import METHODS
 from mindviz.brain import meshes, parcellations
 from mindviz.session import map_choice, map_names, time_courses
+from mindviz.session.map_request import MapRequest
+from mindviz.session.own_files import NOTHING
+from mindviz.session.scans import Scans
 from mindviz.session.time_courses import Courses, Place, driving_clips, region, told
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.ui import brain_panel, places
@@ -67,7 +70,7 @@ def test_a_place_without_a_voxel_is_a_sentence(workspace, fresh):
     left = meshes.cortex_index("fsLR-32k")[0]
     wall = int(np.setdiff1d(np.arange(32492), left)[0])
     unseen = int(left[np.setdiff1d(np.arange(left.size), workspace.dataset.run("1", "test1").vertices)[0]])
-    answers = [told(workspace, "1", "test1", 3, RECEIVED, Place("left", vertex)) for vertex in (wall, unseen)]
+    answers = [told(workspace, Scans("1", "test1", 3), RECEIVED, Place("left", vertex)) for vertex in (wall, unseen)]
     assert "medial wall" in answers[0]["message"] and "sees 320 of 59,412 vertices" in answers[1]["message"]
     for wrong in (("middle", 3, ""), ("left", -1, ""), ("left", 3, "lobes")):
         with pytest.raises(MindvizError, match="expected a vertex"):
@@ -81,7 +84,7 @@ def test_the_courses_are_the_map_and_the_bold_of_every_scan(workspace, fresh):
     assert known.lacking("1", "test1", RECEIVED)
     known.fill("1", "test1", RECEIVED, around=3)
     assert not known.lacking("1", "test1", RECEIVED)
-    found = told(workspace, "1", "test1", 3, RECEIVED, place_of(workspace, column))
+    found = told(workspace, Scans("1", "test1", 3), RECEIVED, place_of(workspace, column))
     explainer = workspace.explainer("1")
     expected = [
         explainer.map(workspace.dataset.window("1", "test1", i), "received", 1, 2).values[column] for i in range(12)
@@ -101,17 +104,17 @@ def test_a_cheap_map_less_its_control_over_the_run(workspace, fresh, control):
     )
     known = Courses(workspace)
     known.fill("1", "test1", choice, around=0)
-    expected = workspace.attribution(decoded, "rollout", control=control).values
+    expected = workspace.attribution(decoded, choice).values
     np.testing.assert_allclose(known.known("1", "test1", choice)[5], expected, atol=1e-5)
 
 
 def test_an_expensive_map_is_told_of_the_scans_that_were_drawn_only(workspace, fresh):
     decoded = workspace.decode("1", "test1", 4, SamplingSettings(1))
-    brain_panel.payload(workspace, decoded, "lesion_patch")
+    brain_panel.payload(workspace, decoded, MapRequest.read("lesion_patch"))
     choice = map_choice.choose("lesion_patch")
     known = time_courses.courses_of(workspace)
     assert not known.lacking("1", "test1", choice)
-    found = told(workspace, "1", "test1", 4, choice, place_of(workspace, 17))["map"]
+    found = told(workspace, Scans("1", "test1", 4), choice, place_of(workspace, 17))["map"]
     assert [i for i, value in enumerate(found["values"]) if value is not None] == [4]
     assert found["note"] == "Lesion of a patch takes long: known only for the 1 of 12 scans drawn so far."
 
@@ -120,7 +123,8 @@ def test_it_is_said_whether_more_is_being_computed(workspace, fresh):
     choice, place = map_choice.choose("rollout"), place_of(workspace, 17)
     time_courses.courses_of(workspace).known("1", "test1", choice)[:, :] = np.nan
     said = [
-        time_courses.told(workspace, "1", "test1", 4, choice, place, goes_on=on)["map"]["note"] for on in (True, False)
+        time_courses.told(workspace, Scans("1", "test1", 4), choice, place, goes_on=on)["map"]["note"]
+        for on in (True, False)
     ]
     assert said[0] == "Known for 0 of 12 scans so far; more are being computed."
     assert said[1] == "Known for 0 of 12 scans so far; another click here computes more."
@@ -150,7 +154,8 @@ def test_the_clips_that_drive_a_voxel_share_no_volume(workspace):
 
 def test_a_known_run_is_told_quickly_and_as_json(workspace, fresh):
     time_courses.courses_of(workspace).fill("1", "test1", RECEIVED, 0)
-    text = places.detail(workspace, place_of(workspace, 3), "1", "test1", 0, "received", 1, 2)
+    asked = ("1", "test1", 0, "received", 1, 2, "", -1, NOTHING, "")
+    text = places._answer(workspace, place_of(workspace, 3), asked)
     assert json.loads(text)["sheet"].startswith("data:image/jpeg;base64,") and "NaN" not in text
 
 
@@ -173,10 +178,11 @@ def decoded(workspace):
 )
 def test_a_map_stands_beside_another(workspace, decoded, other, titles):
     assert other in {value for _, value in map_names.others(workspace, "1", "received")}
-    both = json.loads(brain_panel.payload(workspace, decoded, "received", 1, -1, "", other))["maps"]
+    request = MapRequest.read("received", 1, other=other)
+    both = json.loads(brain_panel.payload(workspace, decoded, request))["maps"]
     assert [one["title"] for one in both] == titles and all(one["simulated"] for one in both)
     assert both[0]["values"] != both[1]["values"] and not both[1]["message"]
-    choice, subject = map_names.changed(map_choice.choose("received", 1), "1", other)
+    choice, subject = map_names.changed(request, "1")
     expected = workspace.map_of(workspace.dataset.window(subject, "test1", 3), choice).values
     alone = payloads.values_payload(
         workspace.surface_map(subject, workspace_map(expected), ""), "", signed=choice.signed
@@ -192,10 +198,12 @@ def workspace_map(values):
 
 def test_a_comparison_that_cannot_be_is_a_sentence_on_bare_cortex(workspace, decoded):
     # the activation pattern is known of the first subject alone
-    second = json.loads(brain_panel.payload(workspace, decoded, "pattern", other="subject:2"))["maps"][1]
+    second = json.loads(brain_panel.payload(workspace, decoded, MapRequest.read("pattern", other="subject:2")))["maps"][
+        1
+    ]
     assert "expected activation patterns of subject 2" in second["message"] and second["values"] == ""
     with pytest.raises(MindvizError, match="a comparison is with"):
-        brain_panel.payload(workspace, decoded, "received", other="colour:red")
+        brain_panel.payload(workspace, decoded, MapRequest.read(other="colour:red"))
     with pytest.raises(MindvizError, match="need one mesh"):
         one = payloads.missing_payload("fsLR-32k", "a", "b")
         payloads.pair_payload(one, payloads.missing_payload("fsaverage5", "a", "b"))
@@ -205,9 +213,10 @@ def test_a_pattern_stands_as_it_is_beside_a_map_less_its_control(workspace, deco
     for control in map_choice.CONTROL_NAMES:
         with pytest.raises(MindvizError, match="an activation pattern has no control"):
             map_choice.choose("pattern", control=control)
-    choice, subject = map_names.changed(map_choice.choose("rollout", control="uniform"), "1", "method:pattern")
+    request = MapRequest.read("rollout", control="uniform", other="method:pattern")
+    choice, subject = map_names.changed(request, "1")
     assert (choice.method, choice.control, subject) == ("pattern", "", "1")
-    both = json.loads(brain_panel.payload(workspace, decoded, "rollout", -1, -1, "uniform", "method:pattern"))["maps"]
+    both = json.loads(brain_panel.payload(workspace, decoded, request))["maps"]
     assert both[1]["title"] == METHODS["pattern"].name and both[1]["values"] and not both[1]["message"]
 
 

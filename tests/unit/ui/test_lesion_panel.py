@@ -20,7 +20,7 @@ from mindviz.session.lesions import Lesions
 from mindviz.session.own_files import NOTHING, OwnFiles
 from mindviz.types import MindvizError, SamplingSettings
 from mindviz.ui import lesion_panel
-from mindviz.ui.lesion_panel import CLOSED, Asked, LesionPanel, Made, sentences
+from mindviz.ui.lesion_panel import CLOSED, LesionPanel, LesionRequest, Made, sentences
 
 REQUEST = SimpleNamespace(session_hash="a")
 
@@ -202,7 +202,7 @@ def test_another_scan_and_stop_end_it(panel: LesionPanel, decoded) -> None:
 
 def test_a_stopped_job_ends_within_a_step(panel: LesionPanel, decoded) -> None:
     stop = threading.Event()
-    asked = Asked.read(value("patch"), decoded, NOTHING)
+    asked = LesionRequest.read(value("patch"), decoded, NOTHING)
     steps = panel.steps(asked, decoded, stop)
     next(steps)
     stop.set()

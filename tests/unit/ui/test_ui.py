@@ -13,6 +13,8 @@ import pytest
 
 from mindviz.attribution.methods import CONTROLS, METHODS
 from mindviz.session import background
+from mindviz.session.map_choice import choose
+from mindviz.session.map_request import MapRequest
 from mindviz.session.workspace import CONTROL_NAMES, compare
 from mindviz.types import Decoded, Encoding, MindvizError, SamplingSettings, VideoClip, Window
 from mindviz.ui import brain_panel, build, decode_tab, views
@@ -76,56 +78,20 @@ def test_an_error_of_the_job_reaches_the_consumer():
         list(background.stream(job, threading.Event()))
 
 
-def test_a_session_has_one_job_and_another_choice_stops_it():
-    jobs = background.Jobs()
-    first = jobs.start("a", ("1", "test1", 3))
-    other = jobs.start("b", ("1", "test1", 3))
-    assert jobs.stop("a", unless=("1", "test1", 3)) and not first.stop.is_set()
-    assert not jobs.stop("a", unless=("1", "test1", 4)) and first.stop.is_set()
-    assert not other.stop.is_set()
-    assert not jobs.stop("a")
-
-
-def test_what_waits_in_the_queue_begins_only_if_it_is_still_wanted():
-    jobs = background.Jobs()
-    assert jobs.wanted("a", 3) is None
-    asked = [jobs.start("a", 3), jobs.start("a", 3)]  # Decode was pressed twice
-    assert jobs.wanted("a", 3) is asked[1] and asked[0].stop.is_set()
-    assert jobs.wanted("a", 4) is None and jobs.wanted("b", 3) is None
-    jobs.stop("a")
-    assert jobs.wanted("a", 3) is None
-
-
-def test_the_newest_request_of_a_session_is_taken_once_whatever_arrives_after_it():
-    newest = background.Newest[str]()
-    assert newest.take("a") is None
-    assert newest.ask("a", 1, "first")
-    first = newest.take("a")
-    assert first and first[0] == "first" and newest.take("a") is None and not first[1].is_set()
-    assert newest.ask("a", 3, "third") and first[1].is_set()
-    assert not newest.ask("a", 2, "second") and newest.ask("b", 1, "another session")
-    third = newest.take("a")
-    assert third and third[0] == "third" and not third[1].is_set()
-    assert newest.ask("a", 4, None) and third[1].is_set() and newest.take("a") is None
-
-
-def test_sessions_that_asked_for_nothing_in_a_long_time_are_forgotten():
-    newest = background.Newest[str]()
-    for session in range(1000):
-        newest.ask(str(session), 1, "it")
-    assert newest.take("0") is None and newest.take("999")
-
-
 # ---------------------------------------------------------------------- settings
+def asked(*settings):
+    return decode_tab.DecodeRequest("1", "test1", 3, *settings)
+
+
 @pytest.mark.parametrize("seed", [None, -1, 1.5, 2**32])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
     with pytest.raises(MindvizError, match="seed"):
-        decode_tab.checked_settings(SamplingSettings(), seed, 20, 4.0)
+        decode_tab.checked_settings(SamplingSettings(), asked(seed, 20, 4.0))
 
 
 def test_settings_keep_what_the_page_does_not_show():
     defaults = SamplingSettings(num_frames=8, negative="given")
-    settings = decode_tab.checked_settings(defaults, 7.0, 12, 2.5)
+    settings = decode_tab.checked_settings(defaults, asked(7.0, 12, 2.5))
     assert settings == SamplingSettings(12, 2.5, 7, 8, "given")
 
 
@@ -167,11 +133,11 @@ def decoded(workspace):
 
 
 def test_before_anything_was_decoded_the_cortex_is_bare(workspace):
-    assert brain_panel.payload(workspace, None, "rollout") is None
+    assert brain_panel.payload(workspace, None, MapRequest.read("rollout")) is None
 
 
 def test_an_answer_bears_the_number_of_its_request(workspace, decoded):
-    shown = payloads.ticketed(brain_panel.payload(workspace, decoded, "rollout"), 7)
+    shown = payloads.ticketed(brain_panel.payload(workspace, decoded, MapRequest.read("rollout")), 7)
     assert json.loads(shown)["ticket"] == 7 and json.loads(shown)["title"] == "Attention rollout"
     bare = json.loads(payloads.ticketed(None, 8))  # else a late map would stay where there is none
     assert (bare["ticket"], bare["maps"]) == (8, [])
@@ -189,11 +155,11 @@ def test_no_event_of_the_cortex_is_forgotten_while_its_last_is_answered(workspac
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_drawn_under_its_name(workspace, decoded, method):
-    shown = json.loads(brain_panel.payload(workspace, decoded, method, layer=1, head=0))
+    shown = json.loads(brain_panel.payload(workspace, decoded, MapRequest.read(method, 1, 0)))
     assert (shown["title"], shown["units"]) == (METHODS[method].name, METHODS[method].units)
     assert shown["simulated"] and not shown["signed"] and not shown["message"]
     values = np.frombuffer(base64.b64decode(shown["values"]), "<f4")
-    one = workspace.attention(decoded, 1, 0) if method == "received" else workspace.attribution(decoded, method)
+    one = workspace.attention(decoded, 1, 0) if method == "received" else workspace.attribution(decoded, choose(method))
     np.testing.assert_allclose(np.sort(values), np.sort(one.values), atol=1e-6)
 
 
@@ -202,11 +168,11 @@ def test_a_map_less_its_control(workspace, decoded, control):
     explainer, run = workspace.explainer("1"), workspace.count("1", "test1")
     scans = [workspace.dataset.window("1", "test1", i) for i in (range(run) if control == "shuffled" else [3])]
     for method in ("received", "integrated_gradients"):
-        found = workspace.attribution(decoded, method, control=control)
+        found = workspace.attribution(decoded, choose(method, control=control))
         expected = explainer.map(decoded.window, method).values - explainer.control(control, scans, method)
         np.testing.assert_allclose(found.values, expected, atol=1e-5)
         assert found.method == f"{method} minus {control}" and CONTROL_NAMES[control]
-    shown = json.loads(brain_panel.payload(workspace, decoded, "rollout", control=control))
+    shown = json.loads(brain_panel.payload(workspace, decoded, MapRequest.read("rollout", control=control)))
     assert shown["signed"] and shown["title"].startswith("Attention rollout less") and shown["units"] == "difference"
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from mindviz.session.each_map import FILES, each_map, save_each
 from nilearn import surface
 
 from mindviz import cli, session
 from mindviz.brain import cortex_index, from_cortex, load_map, parcellations, to_cortex, write_gifti_maps
 from mindviz.brain.files.cifti_maps import load_dscalar, write_dscalars
+from mindviz.progress import no_phases
 from mindviz.session import map_choice
-from mindviz.session.run_maps import Scans, _found
+from mindviz.session.run_maps import _found
+from mindviz.session.scan_maps import EACH_FILES, save_each
+from mindviz.session.scans import Scans, each_map
 from mindviz.session.workspace import Workspace
 from mindviz.types import MindvizError, SurfaceMap
 
@@ -35,7 +37,7 @@ def test_every_scan_s_map_is_read_back(opened: Workspace, tiny_dataset: Path, tm
     out = tmp_path / "maps"
     assert cli.main(command(tiny_dataset, out, "--method", "received", "--layer", 1, "--head", 2)) == 0
     assert capsys.readouterr().out.strip() == str(out / "maps.json")
-    assert sorted(p.name for p in out.iterdir()) == sorted(FILES) and list(tmp_path.iterdir()) == [out]
+    assert sorted(p.name for p in out.iterdir()) == sorted(EACH_FILES) and list(tmp_path.iterdir()) == [out]
     vertices = opened.dataset.run("1", "test1").vertices
     pair = [out / f"maps_hemi-{side}.func.gii" for side in "LR"]
     images = [nib.load(path) for path in pair]
@@ -59,7 +61,7 @@ def test_every_scan_s_map_is_read_back(opened: Workspace, tiny_dataset: Path, tm
         np.testing.assert_array_equal(found.T, [array.data for array in image.darrays])
         assert np.isnan(np.delete(found, index, axis=0)).all()
     told = json.loads((out / "maps.json").read_text())
-    assert told["files"] == list(FILES) and told["simulated"]
+    assert told["files"] == list(EACH_FILES) and told["simulated"]
     assert told["scan"] == {"subject": "1", "run": "test1", "index": None, "scans": 12, "seconds_of_film_per_scan": 2.0,
                             "clamped": [9, 10, 11]}  # fmt: skip
     assert "not importance" in told["map"]["caution"] and images[0].meta["Caution"] == told["map"]["caution"]
@@ -70,7 +72,7 @@ def test_every_scan_s_map_is_read_back(opened: Workspace, tiny_dataset: Path, tm
 def test_their_mean_is_the_map_of_the_run(opened: Workspace, method: str, control: str) -> None:
     choice, shown = map_choice.choose(method, control=control), []
     found = each_map(opened, RUN, choice, phases=lambda what: shown.append(what) or (lambda *_: None))
-    expected = _found(opened, RUN, RUN.windows(opened), choice, None, None).values
+    expected = _found(opened, RUN, RUN.windows(opened), choice, no_phases).values
     np.testing.assert_allclose(found.mean(axis=0), expected, atol=2e-5)
     assert np.ptp(found, axis=0).max() > 0, "scans differ"
     assert shown == ["map", *(["control"] if control in ("untrained", "shuffled") else [])]
@@ -82,8 +84,8 @@ def test_a_lesion_by_parcels_of_one_s_own_keeps_what_was_not_tried_bare(opened: 
         "two", "fsLR-32k", np.where(parcels.labels > 2, 0, parcels.labels).astype(np.int16), parcels.names[:3],
         parcels.colors[:3],
     )  # fmt: skip
-    choice = map_choice.choose("lesion_area", control="uniform", parcels="two")
-    save_each(opened, RUN, choice, tmp_path / "maps", some)
+    choice = map_choice.choose("lesion_area", control="uniform", parcels=some)
+    save_each(opened, RUN, choice, tmp_path / "maps")
     found = np.asarray(nib.load(tmp_path / "maps" / "maps.dscalar.nii").dataobj)
     tried = np.intersect1d(np.flatnonzero(some.labels), opened.dataset.run("1", "test1").vertices)
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(found).all(axis=0)), tried)
