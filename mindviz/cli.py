@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _attention_options(commands.add_parser("attention", help="attention by layer and stage of training, one figure"))
     evaluation = commands.add_parser("evaluate", help="decode a test run and report how much of the film is in it")
     add_options(evaluation)
-    evaluation.set_defaults(run_command=evaluate)
+    evaluation.set_defaults(run_command=run_evaluation)
     _verify_options(commands.add_parser("verify", help="compare a published checkpoint's tensors with ours"))
     _import_options(commands.add_parser("import-checkpoint", help="turn a published checkpoint into ours"))
     _prepare_options(commands.add_parser("prepare", help="prepare a download in the layout of Wen 2018"))
@@ -111,7 +111,7 @@ def _decode_options(command: argparse.ArgumentParser) -> None:
         help="of the attention map; 0 is layer 1 of page and files, the read-out comes last (default: their mean)",
     )
     command.add_argument("--head", type=int, default=-1, help="head of the attention map, from 0 (default: their mean)")
-    command.set_defaults(run_command=decode)
+    command.set_defaults(run_command=run_decode)
 
 
 def _map_options(command: argparse.ArgumentParser) -> None:
@@ -144,7 +144,7 @@ def _map_options(command: argparse.ArgumentParser) -> None:
         help="of lesion_area: a parcellation in place of HCP-MMP, a .dlabel.nii or the .label.gii or .annot files of "
         "the hemispheres",
     )
-    command.set_defaults(run_command=map_scans)
+    command.set_defaults(run_command=run_map)
 
 
 def _lesion_options(command: argparse.ArgumentParser) -> None:
@@ -161,7 +161,7 @@ def _lesion_options(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--top", type=int, default=3, help="so many that move the tokens farthest are decoded, too")
     which.add_argument("--parcels", nargs="+", default=[], metavar="NAME", help="decode these: Visual, L_V1, 'patch 7'")
-    command.set_defaults(run_command=lesion)
+    command.set_defaults(run_command=run_lesion)
 
 
 def _attention_options(command: argparse.ArgumentParser) -> None:
@@ -169,18 +169,18 @@ def _attention_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--run", help="a test run of the subject (default: its first)")
     command.add_argument("--parcellation", default="yeo7", help="of the bars: yeo7 (default), yeo17 or hcp-mmp")
     command.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    command.set_defaults(run_command=attention)
+    command.set_defaults(run_command=run_attention)
 
 
 def _verify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, help="holds checkpoint/, tensors.safetensors and sampling.json")
-    command.set_defaults(run_command=verify)
+    command.set_defaults(run_command=run_verification)
 
 
 def _import_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, help="the published checkpoint folder itself")
     command.add_argument("target", type=Path, help="where ours goes")
-    command.set_defaults(run_command=import_checkpoint)
+    command.set_defaults(run_command=run_import)
 
 
 def _prepare_options(command: argparse.ArgumentParser) -> None:
@@ -196,10 +196,10 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out vertices that never change in a run, or hold nothing but NaN; refused otherwise",
     )
-    command.set_defaults(run_command=prepare)
+    command.set_defaults(run_command=run_preparation)
 
 
-def decode(options: argparse.Namespace) -> int:
+def run_decode(options: argparse.Namespace) -> int:
     """Decode one scan and write everything that is known of it."""
     from tqdm import tqdm
 
@@ -217,7 +217,7 @@ def decode(options: argparse.Namespace) -> int:
     return 0
 
 
-def map_scans(options: argparse.Namespace) -> int:
+def run_map(options: argparse.Namespace) -> int:
     """Write the map of a scan, the mean map of a run, or (--each) the maps of all its scans."""
     from mindviz import session
     from mindviz.brain import load_parcellation
@@ -241,7 +241,7 @@ def map_scans(options: argparse.Namespace) -> int:
     return 0
 
 
-def lesion(options: argparse.Namespace) -> int:
+def run_lesion(options: argparse.Namespace) -> int:
     """Take out every network, area or patch of a scan, and decode what is left without some of them."""
     from mindviz import session
     from mindviz.attribution.lesion import GROUPINGS
@@ -306,7 +306,7 @@ def _phases() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         yield shown
 
 
-def attention(options: argparse.Namespace) -> int:
+def run_attention(options: argparse.Namespace) -> int:
     """Draw attention by layer and stage (the paper's Figure 7)."""
     from tqdm import tqdm
 
@@ -328,7 +328,7 @@ def attention(options: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(options: argparse.Namespace) -> int:
+def run_evaluation(options: argparse.Namespace) -> int:
     """Write the report of a test run; what the decoded clips score goes to stdout."""
     from mindviz.evaluate import report
 
@@ -343,7 +343,7 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def verify(options: argparse.Namespace) -> int:
+def run_verification(options: argparse.Namespace) -> int:
     """Print each tensor's largest error; 1 where one is above the tolerance."""
     from mindviz import verify as parity
 
@@ -352,7 +352,7 @@ def verify(options: argparse.Namespace) -> int:
     return 0 if parity.passed(comparisons) else 1
 
 
-def import_checkpoint(options: argparse.Namespace) -> int:
+def run_import(options: argparse.Namespace) -> int:
     """Turn a published checkpoint into ours."""
     from mindviz import verify as parity
 
@@ -361,7 +361,7 @@ def import_checkpoint(options: argparse.Namespace) -> int:
     return 0
 
 
-def prepare(options: argparse.Namespace) -> int:
+def run_preparation(options: argparse.Namespace) -> int:
     """Prepare a raw download."""
     from tqdm import tqdm
 

@@ -87,7 +87,7 @@ class Decoder(LoadedCheckpoint):
         `stage` names an earlier training stage whose encoder the checkpoint carries, or ``"untrained"``.
         """
         encoder = self.encoder(window.subject, stage)
-        bold = self._to_device(self.normalise(window.bold, window.subject, window.deviation))
+        bold = self._to_device(self.normalise(window.bold, window.subject, window.run_std))
         with torch.no_grad():
             tokens, maps = encoder.encode(bold, attention)
         layers = (LayerAttention(_numpy(m.spatial), None if m.temporal is None else _numpy(m.temporal)) for m in maps)
@@ -134,7 +134,7 @@ class Decoder(LoadedCheckpoint):
         frames = rearrange((pixels * 255.0).round().to(torch.uint8), "c f h w -> f h w c")
         return VideoClip(np.ascontiguousarray(frames.cpu().numpy()), self.info.fps)
 
-    def normalise(self, bold: np.ndarray, subject: str, deviation: np.ndarray | None = None) -> np.ndarray:
+    def normalise(self, bold: np.ndarray, subject: str, run_std: np.ndarray | None = None) -> np.ndarray:
         """Scans (T, V) at the scale of training (`SubjectData.normalise`), after checks; nothing else normalises."""
         config, data = self.encoder_config(subject), self.data(subject)
         lengths = {config.num_voxels, config.patching.length} if config.padding == "published" else {config.num_voxels}
@@ -145,7 +145,7 @@ class Decoder(LoadedCheckpoint):
             )
         if not np.isfinite(bold).all():
             raise MindvizError(f"a window of subject {subject}: expected finite values, found NaN or infinity")
-        return bold if data is None else data.normalise(bold, deviation)
+        return bold if data is None else data.normalise(bold, run_std)
 
     def _negative_bold(self, window: Window, settings: SamplingSettings, given: np.ndarray | None) -> np.ndarray:
         """The normalised scans that guidance leads away from."""
@@ -154,7 +154,7 @@ class Decoder(LoadedCheckpoint):
         if settings.negative == "given" or (data is None and given is not None):
             if given is None:
                 raise MindvizError("settings.negative is 'given': expected the negative's scans, found none")
-            return self.normalise(given, subject, window.deviation)
+            return self.normalise(given, subject, window.run_std)
         if given is not None:
             raise MindvizError("settings.negative is 'training': expected no negative's scans, found some")
         if data is None:

@@ -46,7 +46,7 @@ class ScanRun:
     name: str
 
     @cached_property
-    def deviation(self) -> np.ndarray:
+    def run_std(self) -> np.ndarray:
         """Standard deviation of each voxel over the run, float32 (V,)."""
         return self.bold.std(axis=0)
 
@@ -59,7 +59,7 @@ class Window:
     ----------
     bold : ndarray, shape (T, V), float32
         z-scored by run, then averaged over repeats; the checkpoint's normaliser is applied by the decoder, once.
-    deviation : ndarray, shape (V,), or None
+    run_std : ndarray, shape (V,), or None
         Standard deviation over the whole run: the more repeats were averaged, the further below 1. None: not known.
     index : int
         Position in the run of the clip it decodes, in TR (the clip starts `index * tr` seconds into the film).
@@ -72,7 +72,7 @@ class Window:
     run: str
     index: int
     clamped: bool = False
-    deviation: np.ndarray | None = None
+    run_std: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

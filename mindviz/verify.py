@@ -51,7 +51,7 @@ WHOLE = (torch.int64, torch.int32)
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of the VAE's attention in old diffusers, and today's."""
 
-Module = TypeVar("Module", bound=nn.Module)
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def read_published(folder: Path | str) -> PublishedParts:
     )
 
 
-def _fill(module: Module, folder: Path, renamed: Mapping[str, str] | None = None) -> Module:
+def _fill(module: _Module, folder: Path, renamed: Mapping[str, str] | None = None) -> _Module:
     """Load a published part's weights strictly; `renamed` are dotted parts of old names."""
     files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     path = files[0] if files else require_file(folder / WEIGHTS[1], "the published weights")

@@ -258,10 +258,10 @@ def run_cotrain(order: Order) -> None:
     )
     full: Any = _trained(order, r.cotrain, task, None)
     if PartialState().is_main_process:
-        publish(order, dataset, scans, parts, full.encoders[subject].encoder, full.unet)
+        publish_recipe(order, dataset, scans, parts, full.encoders[subject].encoder, full.unet)
 
 
-def publish(
+def publish_recipe(
     order: Order, dataset: Dataset, scans: TrainingScans, parts: GeneratorParts, encoder: FMRIEncoder, unet: VideoUNet
 ) -> Path:
     """Write ``OUT/checkpoint``, which `Decoder.load` reads."""

@@ -202,7 +202,7 @@ class Explainer:
         wrong = [w.subject for w in windows if w.subject != self.subject]
         if wrong:
             raise MindvizError(f"expected windows of subject {self.subject}, found one of subject {wrong[0]}")
-        found = self._tensor(np.stack([self.decoder.normalise(w.bold, w.subject, w.deviation) for w in windows]))
+        found = self._tensor(np.stack([self.decoder.normalise(w.bold, w.subject, w.run_std) for w in windows]))
         if not bool(torch.isfinite(found).all()):  # so small a deviation that what it divides overflows float32
             raise MindvizError(f"scans of subject {self.subject}: expected finite values, found others once normalised")
         return found

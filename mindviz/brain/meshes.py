@@ -18,7 +18,9 @@ import numpy as np
 
 from mindviz.types import MindvizError
 
-MESHES = ("fsLR-32k", "fsaverage5")
+MESH = "fsLR-32k"
+"""The canonical mesh: that of the parcellations, of CIFTI files and of scans."""
+MESHES = (MESH, "fsaverage5")
 SURFACES = {
     "fsLR-32k": ("white", "midthickness", "pial", "inflated", "very_inflated", "flat", "sphere"),
     "fsaverage5": ("white", "pial", "inflated", "flat", "sphere"),

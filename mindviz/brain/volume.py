@@ -20,7 +20,6 @@ import numpy as np
 from mindviz.brain import meshes
 from mindviz.types import MindvizError
 
-MESH = "fsLR-32k"
 SPACE = "MNI152"
 MNI_CODE = 4  # NIFTI_XFORM_MNI_152
 _SURFACE = "midthickness"
@@ -102,8 +101,8 @@ def cortex_in(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[np.ndarr
 
 def _cortex_points() -> np.ndarray:
     """Coordinates (59412, 3) in mm of each cortical index on the midthickness surface."""
-    surface = meshes.surface(MESH, _SURFACE)
-    left, right = meshes.cortex_index(MESH)
+    surface = meshes.surface(meshes.MESH, _SURFACE)
+    left, right = meshes.cortex_index(meshes.MESH)
     return np.concatenate([surface.left.coordinates[left], surface.right.coordinates[right]]).astype(np.float64)
 
 
@@ -114,7 +113,7 @@ def _places(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 # --------------------------------------------------------------------------------------- onto the surface
-def voxel_of_vertex(volume: Volume, vertices: np.ndarray, mesh: str = MESH) -> np.ndarray:
+def voxel_of_vertex(volume: Volume, vertices: np.ndarray, mesh: str = meshes.MESH) -> np.ndarray:
     """The voxel that each cortical vertex lies in, so that a map of voxels has no holes on the surface.
 
     This is what nilearn's `vol_to_surf` samples at the vertices of the midthickness surface, which `cortex_in` also
@@ -138,8 +137,8 @@ def voxel_of_vertex(volume: Volume, vertices: np.ndarray, mesh: str = MESH) -> n
         For a mesh without a surface in MNI152 space, or vertices that do not match the voxels.
     """
     where = f"{volume.source}: " if volume.source else ""
-    if mesh != MESH:
-        raise MindvizError(f"{where}voxels of {SPACE} go onto {MESH} only: {mesh} has no {_SURFACE} surface there")
+    if mesh != meshes.MESH:
+        raise MindvizError(f"{where}voxels of {SPACE} go onto {meshes.MESH}: {mesh} has no {_SURFACE} surface there")
     if len(vertices) != len(volume.voxels):
         raise MindvizError(f"{where}expected a voxel for each of {len(vertices)} vertices, found {len(volume.voxels)}")
     away = np.abs(_places(_cortex_points()[vertices], volume.affine) - volume.voxels).max(axis=1)
@@ -160,7 +159,7 @@ def _sampled(voxels: bytes, affine: bytes) -> np.ndarray:
     from nilearn import surface  # imported here because it takes seconds and few datasets have voxels
 
     indices, to_mm = np.frombuffer(voxels, np.int64).reshape(-1, 3), np.frombuffer(affine, np.float64).reshape(4, 4)
-    halves = meshes.surface(MESH, _SURFACE)
+    halves = meshes.surface(meshes.MESH, _SURFACE)
     places = _places(np.concatenate([halves.left.coordinates, halves.right.coordinates]), to_mm)
     # The part of the grid that contains the whole surface, because nilearn finds no samples outside an image.
     # It begins at an even voxel so that halves are rounded to the same voxel as in the whole image.
@@ -172,7 +171,7 @@ def _sampled(voxels: bytes, affine: bytes) -> np.ndarray:
     shift[:3, 3] = low
     image = nib.Nifti1Image(numbers, to_mm @ shift)
     sides = []
-    for half, cortex in zip((halves.left, halves.right), meshes.cortex_index(MESH), strict=True):
+    for half, cortex in zip((halves.left, halves.right), meshes.cortex_index(meshes.MESH), strict=True):
         # One sample per vertex, at depth 0, exactly at its position: the most frequent number is that of its voxel.
         whole = surface.vol_to_surf(
             image,

@@ -65,14 +65,14 @@ class SubjectData:
             raise MindvizError(f"{source}: expected a std above 0, found {int((self.std <= 0).sum())} that are not")
         return self
 
-    def normalise(self, bold: np.ndarray, deviation: np.ndarray | None = None) -> np.ndarray:
+    def normalise(self, bold: np.ndarray, run_std: np.ndarray | None = None) -> np.ndarray:
         """Scans (T, V), z-scored by run and averaged over repeats, at the scale of training.
 
-        The training mean is taken off. The scale is `deviation` (V,), that of the scans' own run; the training set's
+        The training mean is taken off. The scale is `run_std` (V,), that of the scans' own run; the training set's
         where it is not known. That would be too large for a test run: the mean of ten repeats (Wen et al. 2018) varies
         less than the mean of two, so every response in it would look weaker than it was.
         """
-        scale = self.std if deviation is None else deviation
+        scale = self.std if run_std is None else run_std
         positive = np.isfinite(scale) & (scale > 0)
         if scale.shape != self.std.shape or not positive.all():
             found = f"shape {scale.shape}, {int((~positive).sum())} of them not positive"

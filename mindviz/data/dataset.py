@@ -117,7 +117,7 @@ class Dataset:
             )
         spec = self.info.window
         clamped = spec.clamped(index, len(bold))
-        return Window(bold[spec.indices(len(bold))[index]], subject, run, index, clamped, scans.deviation)
+        return Window(bold[spec.indices(len(bold))[index]], subject, run, index, clamped, scans.run_std)
 
     def windows(self, subject: str, run: str, repeat: int | None = None) -> np.ndarray:
         """All windows of a run, float32 [N, T, V]."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mindviz.brain import meshes
 from mindviz.data import cifti, raw_runs, selection
 from mindviz.data.stimuli import FPS, TR, check_captions, num_frames, read_film
 from mindviz.data.wen2018 import (
-    MESH,
     check_repeats,
     expected_repeats,
     find_runs,
@@ -177,7 +177,7 @@ class Preparation:
             "format": 1,
             "name": self.options.name,
             "simulated": self.options.simulated,
-            "mesh": MESH,
+            "mesh": meshes.MESH,
             "tr": TR,
             "window": {"size": self.options.window.size, "lag": self.options.window.lag},
             "fps": FPS,

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from mindviz.brain import meshes
-from mindviz.brain.volume import MESH, MNI_CODE, Volume, cortex_in
+from mindviz.brain.volume import MNI_CODE, Volume, cortex_in
 from mindviz.types import MindvizError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -138,7 +138,7 @@ def read_image_cortex(path: Path, like: Path | None = None) -> tuple[np.ndarray,
     images.check_grid(geometry)
     vertices, volume = geometry.geometry
     places = np.ravel_multi_index(tuple(volume.voxels.T), images.shape, order="F")
-    cortex = meshes.num_vertices(MESH)
+    cortex = meshes.num_vertices(meshes.MESH)
     bold, held = np.zeros((cortex, images.volumes), np.float32), np.zeros(cortex, bool)
     held[vertices] = True
     size = int(np.prod(images.shape)) * images.dtype.itemsize

@@ -25,7 +25,6 @@ from mindviz.data.stimuli import TR
 from mindviz.storage import read_json
 from mindviz.types import MindvizError
 
-MESH = "fsLR-32k"
 LABEL = "simulated.json"
 """A file beside simulated raw runs with their name, marking them as simulated."""
 

@@ -265,7 +265,7 @@ def _single(setup: Setup, _: MethodClips) -> np.ndarray | str:
 
     def make(i: int) -> tuple[np.ndarray, np.ndarray]:
         clamped = spec.clamped(i, len(bold))
-        return _decoded(setup, Window(bold[i], setup.subject, setup.run, i, clamped, scans.deviation))
+        return _decoded(setup, Window(bold[i], setup.subject, setup.run, i, clamped, scans.run_std))
 
     return _kept(setup, "single", {"repeat": repeats[0]}, make)[0]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mindviz import __version__, brain, storage
-from mindviz.brain import parcellations
+from mindviz.brain import meshes, parcellations
 from mindviz.brain.files import cifti_maps
 from mindviz.brain.volume import SPACE, Volume, write_nifti
 from mindviz.checkpoint.subject import SINGLE, encoder_folder
@@ -53,7 +53,7 @@ _BY_HEMISPHERE = ("hcp-mmp",)  # its areas are one hemisphere's; networks span b
 
 def map_files(mesh: str, volume: Volume | None = None) -> tuple[str, ...]:
     """What is written for a map on `mesh`, of scans that came as images (`volume`) or as vertices."""
-    known = tuple(name for name in MAP_FILES if mesh == cifti_maps.MESH or name not in CORTEX_FILES)
+    known = tuple(name for name in MAP_FILES if mesh == meshes.MESH or name not in CORTEX_FILES)
     return known if volume is None else (*known, MAP_VOLUME)
 
 
@@ -165,7 +165,7 @@ def write_map(
     volume = projection.volume
     simulated, where = bool(told["simulated"]), _where(told)
     brain.write_gifti(surface, target, "map", export.gifti_metadata(told["map"], simulated))
-    if surface.mesh == cifti_maps.MESH:
+    if surface.mesh == meshes.MESH:
         cifti_maps.write_dscalar(surface, target / "map.dscalar.nii", simulated)
         counted = surface if volume is None else projection.counted_once(surface)
         write_parcels(counted, target / "parcels.csv", simulated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mindviz import brain, storage
+from mindviz.brain import meshes
 from mindviz.brain.files import cifti_maps
 from mindviz.brain.volume import Volume, write_nifti
 from mindviz.progress import Phases, no_phases
@@ -24,7 +25,7 @@ ALL_EACH_FILES = (*EACH_FILES, EACH_VOLUME)
 
 def each_files(mesh: str, volume: Volume | None = None) -> tuple[str, ...]:
     """What is written for maps on `mesh` (CIFTI is of fsLR-32k), of scans that came as images or as vertices."""
-    known = tuple(name for name in EACH_FILES if mesh == cifti_maps.MESH or not name.endswith(".dscalar.nii"))
+    known = tuple(name for name in EACH_FILES if mesh == meshes.MESH or not name.endswith(".dscalar.nii"))
     return known if volume is None else (*known, EACH_VOLUME)
 
 
@@ -75,7 +76,7 @@ def save_each(workspace: Workspace, scans: Scans, choice: MapChoice, folder: Pat
     with storage.atomic_folder(folder) as target:
         about = export.gifti_metadata(map_told, workspace.simulated)
         brain.write_gifti_maps(maps, target, "maps", about)
-        if maps[0].mesh == cifti_maps.MESH:
+        if maps[0].mesh == meshes.MESH:
             cifti_maps.write_dscalars(maps, target / "maps.dscalar.nii", workspace.simulated)
         if volume is not None:
             write_nifti(values, volume, target / EACH_VOLUME, "Simulated: " * workspace.simulated + name)

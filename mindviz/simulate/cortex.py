@@ -10,7 +10,6 @@ from scipy.stats import rankdata
 
 from mindviz.brain import meshes
 
-MESH = "fsLR-32k"
 LEFT = 29696
 """Cortical vertices of the left hemisphere; they come first."""
 
@@ -18,9 +17,9 @@ LEFT = 29696
 @lru_cache(maxsize=1)
 def averaging() -> sparse.csr_matrix:
     """The matrix that averages each vertex with its neighbours, float32 [59412, 59412]; rows sum to 1."""
-    surface = meshes.surface(MESH, "midthickness")
+    surface = meshes.surface(meshes.MESH, "midthickness")
     blocks = []
-    for mesh, vertices in zip((surface.left, surface.right), meshes.cortex_index(MESH), strict=True):
+    for mesh, vertices in zip((surface.left, surface.right), meshes.cortex_index(meshes.MESH), strict=True):
         n = len(mesh.coordinates)
         a, b, c = mesh.faces.T
         rows, columns = np.concatenate([a, b, c]), np.concatenate([b, c, a])
@@ -54,8 +53,8 @@ def place_in_area(areas: np.ndarray, members: tuple[str, ...]) -> tuple[np.ndarr
 
     Returns two float arrays [59412] in 0..1, 0.5 outside `members`.
     """
-    surface = meshes.surface(MESH, "midthickness")
-    left, right = meshes.cortex_index(MESH)
+    surface = meshes.surface(meshes.MESH, "midthickness")
+    left, right = meshes.cortex_index(meshes.MESH)
     coordinates = np.concatenate([surface.left.coordinates[left], surface.right.coordinates[right]])
     anterior, dorsal = np.full(len(areas), 0.5), np.full(len(areas), 0.5)
     is_left = np.arange(len(areas)) < LEFT

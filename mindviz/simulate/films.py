@@ -14,11 +14,11 @@ import numpy as np
 from einops import reduce
 from PIL import Image
 
+from mindviz.data.stimuli import FPS
 from mindviz.simulate.settings import SETTINGS, SIZE
 from mindviz.simulate.sprites import CELL, OBJECTS, object_named, sprite
 from mindviz.types import MindvizError, VideoClip
 
-FPS = 3.0
 FRAME = 64
 MOTIONS: dict[str, str] = {
     "left": "moving left",

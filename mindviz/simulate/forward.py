@@ -10,10 +10,10 @@ from scipy import signal, stats
 
 from mindviz.brain import parcellations
 from mindviz.data import cleaning
+from mindviz.data.stimuli import TR
 from mindviz.simulate import cortex
 from mindviz.simulate.subjects import Subject
 
-TR = 2.0
 BEFORE = {245: 1, 246: 2}
 """Volumes before the film starts, by number of volumes in the run."""
 NOISE_SHARES = {"patches": 0.5, "white": 0.2, "network": 0.3}

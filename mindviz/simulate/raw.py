@@ -10,8 +10,9 @@ import numpy as np
 
 from mindviz.brain import meshes
 from mindviz.data import cifti
+from mindviz.data.stimuli import TR
 from mindviz.data.wen2018 import run_path
-from mindviz.simulate import cortex, forward
+from mindviz.simulate import forward
 from mindviz.simulate.subjects import Subject
 from mindviz.storage import atomic_file
 
@@ -49,7 +50,7 @@ def brain_models() -> nib.cifti2.BrainModelAxis:
     Counts and order are the HCP's. The voxels are blocks in its 2 mm grid without anatomical meaning: nothing reads
     them here.
     """
-    cortices = meshes.cortex_index(cortex.MESH)
+    cortices = meshes.cortex_index(meshes.MESH)
     count, voxels = sum(SUBCORTEX.values()), (91, 109, 91)
     names = [f"CIFTI_STRUCTURE_{name}" for name in SUBCORTEX]
     places = np.stack(np.unravel_index(200_000 + np.arange(count), voxels), axis=1)
@@ -61,14 +62,14 @@ def brain_models() -> nib.cifti2.BrainModelAxis:
         vertex=np.concatenate([*cortices, np.full(count, -1)]),
         affine=np.array([[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]], float),
         volume_shape=voxels,
-        nvertices=dict.fromkeys(cifti.HEMISPHERES, meshes.hemisphere_vertices(cortex.MESH)),
+        nvertices=dict.fromkeys(cifti.HEMISPHERES, meshes.hemisphere_vertices(meshes.MESH)),
     )
 
 
 @lru_cache(maxsize=2)
 def series_header(volumes: int) -> bytes:
     """Everything before the data in a dense time series of `volumes`; the same for every run."""
-    series = nib.cifti2.SeriesAxis(0.0, forward.TR, volumes, unit="second")
+    series = nib.cifti2.SeriesAxis(0.0, TR, volumes, unit="second")
     header = nib.cifti2.Cifti2Header.from_axes((series, brain_models()))
     image = nib.Cifti2Image(np.broadcast_to(np.float32(0), (volumes, cifti.NUM_GRAYORDINATES)), header)
     image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES")

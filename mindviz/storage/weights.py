@@ -22,7 +22,7 @@ from mindviz.storage.configurations import CONFIG_FILE
 from mindviz.storage.files import require_file, write_json
 from mindviz.types import MindvizError
 
-Module = TypeVar("Module", bound=nn.Module)
+_Module = TypeVar("_Module", bound=nn.Module)
 WEIGHTS_FILE = "model.safetensors"
 
 
@@ -114,7 +114,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: Path | st
     module.load_state_dict(dict(state), strict=True, assign=on_meta)
 
 
-def empty(make: Callable[[], Module]) -> Module:
+def empty(make: Callable[[], _Module]) -> _Module:
     """Build a module without storage or random numbers, for `load_state` to fill: much faster than building it."""
     with torch.device("meta"):
         return make()

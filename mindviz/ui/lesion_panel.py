@@ -14,7 +14,7 @@ import gradio as gr
 
 from mindviz.attribution.lesion import CAUTION, PATCH, Change, Losses
 from mindviz.brain import Parcellation
-from mindviz.brain.files.cifti_maps import MESH
+from mindviz.brain.meshes import MESH
 from mindviz.progress import Progress
 from mindviz.session import background
 from mindviz.session.latest import LatestOnly

@@ -57,7 +57,7 @@ def test_no_files_import_each_other_in_a_circle():
     assert len(arrows) > 150 and circles == []
 
 
-@pytest.mark.parametrize("command", ["decode", "map_scans", "lesion", "attention"])
+@pytest.mark.parametrize("command", ["run_decode", "run_map", "run_lesion", "run_attention"])
 def test_commands_that_show_no_page_import_none(command):
     tree = ast.parse((ROOT / "mindviz" / "cli.py").read_text(encoding="utf-8"))
     assert command in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -79,10 +79,10 @@ print(sorted(name for name in sys.modules if name == "gradio" or name.startswith
 
 _WHERE = ["--subject", "1", "--out", "/tmp/mindviz-none", "--data", "/nowhere"]
 ARGUMENTS = {
-    "decode": ["decode", *_WHERE, "--scan", "1"],
-    "map_scans": ["map", *_WHERE, "--scan", "1", "--method", "received"],
-    "lesion": ["lesion", *_WHERE, "--scan", "1", "--by", "yeo7"],
-    "attention": ["attention", *_WHERE],
+    "run_decode": ["decode", *_WHERE, "--scan", "1"],
+    "run_map": ["map", *_WHERE, "--scan", "1", "--method", "received"],
+    "run_lesion": ["lesion", *_WHERE, "--scan", "1", "--by", "yeo7"],
+    "run_attention": ["attention", *_WHERE],
 }
 
 
@@ -121,6 +121,26 @@ def test_files_are_under_400_lines_and_functions_under_60():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_no_two_modules_define_one_public_name():
+    """A name has one meaning; each command of its own may have a `main`."""
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for name in _defined(node):
+                homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    doubled = {n: at for n, at in homes.items() if len(at) > 1 and not n.startswith("_") and n != "main"}
+    assert len(homes) > 1000 and doubled == {}
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """What a statement of a module binds, imports aside."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    names = [name for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return [name.id for name in names if isinstance(name, ast.Name)]
 
 
 def test_nothing_is_loaded_loosely():

@@ -110,15 +110,15 @@ def test_a_decode_is_its_parts_in_order(decoder: Decoder, window: Window) -> Non
 
 def test_scans_take_the_scale_of_their_own_run(decoder: Decoder, window: Window) -> None:
     data = subject_data("1")
-    averaged = replace(window, bold=data.mean + 0.5 * (window.bold - data.mean), deviation=0.5 * data.std)
+    averaged = replace(window, bold=data.mean + 0.5 * (window.bold - data.mean), run_std=0.5 * data.std)
     assert np.allclose(decoder.encode(averaged).tokens, decoder.encode(window).tokens, atol=1e-5)
-    assert not np.allclose(decoder.encode(replace(averaged, deviation=None)).tokens, decoder.encode(window).tokens)
+    assert not np.allclose(decoder.encode(replace(averaged, run_std=None)).tokens, decoder.encode(window).tokens)
     constant = data.std.copy()
     constant[3] = 0
     with pytest.raises(MindvizError, match=r"expected positive deviations of \d+ voxels, found .* 1 of them not"):
-        decoder.encode(replace(window, deviation=constant))
+        decoder.encode(replace(window, run_std=constant))
     with pytest.raises(MindvizError, match=r"found shape \(2,\)"):
-        decoder.encode(replace(window, deviation=np.ones(2, np.float32)))
+        decoder.encode(replace(window, run_std=np.ones(2, np.float32)))
 
 
 def test_frames_can_share_their_noise(decoder: Decoder, window: Window) -> None:

@@ -137,7 +137,7 @@ class HubClip:
     @torch.inference_mode()
     def embed_image(self, pixels: Tensor) -> Tensor:
         size = self.model.config.vision_config.image_size
-        values = (resized(pixels, size) - self.mean.to(pixels)) / self.std.to(pixels)
+        values = (resized_pixels(pixels, size) - self.mean.to(pixels)) / self.std.to(pixels)
         hidden = self.model.vision_model(pixel_values=values).pooler_output
         return functional.normalize(self.model.visual_projection(hidden), dim=1)
 
@@ -206,10 +206,10 @@ def film_batches(dataset: Dataset, runs: tuple[str, ...], size: int, batch: int,
         frames = Dataset(dataset.folder, dataset.info).film(run).frames  # a reader of its own, whose film is let go
         for first in range(0, len(frames), batch):
             pixels = rearrange(torch.from_numpy(np.array(frames[first : first + batch])), "n h w c -> n c h w")
-            yield resized(pixels.float() / 255, size)
+            yield resized_pixels(pixels.float() / 255, size)
 
 
-def resized(pixels: Tensor, size: int) -> Tensor:
+def resized_pixels(pixels: Tensor, size: int) -> Tensor:
     """Pictures (B, 3, H, W) in 0..1 at size x size."""
     if pixels.shape[-2:] == (size, size):
         return pixels

@@ -310,7 +310,7 @@ def accuracy(judge: Judge, clips: np.ndarray, labels: dict[str, np.ndarray]) -> 
     return {a: float((found == labels[a]).mean()) for a, found in judge.labels(clips).items()}
 
 
-def measure(judge: Judge, data: LabelledClips, seed: int = 0) -> dict[str, dict[str, float]]:
+def accuracies(judge: Judge, data: LabelledClips, seed: int = 0) -> dict[str, dict[str, float]]:
     """Accuracy on clips of one shot, on the same clips roughened, and on clips that straddle a cut."""
     measured = {}
     for name, keep in (("whole", ~data.straddles), ("straddling", data.straddles)):
@@ -341,7 +341,7 @@ def train_judge(
     train(JudgeTask(judge, data, made_of), loop, out / "training")
     judge.eval()
     unseen = draw_clips(["judge-check0", "judge-check1"], seed, seconds, config, stride=config.num_frames)
-    report = measure(judge, unseen)
+    report = accuracies(judge, unseen)
     save_module(out, judge, config)
     write_json(out / "report.json", {"accuracy": report, "films": made_of, "loop": asdict(loop)})
     return report

@@ -43,7 +43,7 @@ from training.demo.judge import Judge, load_judge, train_judge
 from training.demo.more_films import with_more_films
 from training.demo.naming import NameTask
 from training.demo.pca_codec import begin_at_components
-from training.demo.publish import publish
+from training.demo.publish import publish_demo
 from training.demo.recipe import DEMO_PRETRAINED, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, PretrainedRecipe, StagesRecipe
 from training.demo.ridge import RidgeFit, begin_encoder, beside, caption_targets, kept_ridge
 from training.demo.sketch import SketchTask, begin_sketch
@@ -360,7 +360,7 @@ class Demo:
         """Checkpoint and test data, as assets/demo ships them."""
         encoders, unet = self.cotrained[0], self.finished
         masked = {s: self._masked_encoder(s) for s in self.scans}
-        return publish(
+        return publish_demo(
             self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
             unet, self.codec, self.clip, self.judge, self.pretrained.scheduler, self.latents.scale,
             self.stages.sampling, (self.namer, caption_phrases()),

@@ -72,7 +72,7 @@ def test_windows(dataset: Dataset, scans: TrainingScans) -> Tensor:
     """All test windows (N, T, V) of a subject, normalised as `Decoder.normalise` does."""
     subject = scans.subject
     runs = [
-        (dataset.windows(subject, run) - scans.data.mean) / dataset.run(subject, run).deviation
+        (dataset.windows(subject, run) - scans.data.mean) / dataset.run(subject, run).run_std
         for run in dataset.runs(subject, "test")
     ]
     return torch.from_numpy(np.concatenate(runs)).float()
@@ -100,7 +100,7 @@ def transformer_only(encoder: ReadOutEncoder) -> FMRIEncoder:
     return twin
 
 
-def scaled(codec: LatentCodec, scale: float) -> LatentCodec:
+def scaled_codec(codec: LatentCodec, scale: float) -> LatentCodec:
     """The codec with the factor that brings its latents to a standard deviation of 1."""
     twin = LatentCodec.from_config(dataclasses.replace(codec.config, scaling_factor=scale))
     twin.load_state_dict(codec.state_dict())
@@ -111,7 +111,7 @@ def _clips(dataset: Dataset, run: str) -> int:
     return len(dataset.film(run).frames) // dataset.clip_frames
 
 
-def publish(
+def publish_demo(
     target: Path,
     dataset: Dataset,
     encoders: Mapping[str, ReadOutEncoder],
@@ -149,7 +149,7 @@ def publish(
         target / "checkpoint",
         info,
         unet,
-        scaled(codec, latent_scale),
+        scaled_codec(codec, latent_scale),
         scheduler,
         encoders,
         data,

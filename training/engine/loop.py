@@ -34,7 +34,7 @@ from mindviz.storage import load_tensors, save_tensors
 from mindviz.types import MindvizError
 from training.engine.batch import Batch, share
 from training.engine.interrupt import Interrupt
-from training.engine.run_folder import claim, load_state, save_state, weights_fingerprint
+from training.engine.run_folder import claim, load_training_state, save_training_state, weights_fingerprint
 from training.engine.shards import SHARDED, begin, fsdp_plugin, require_same_weights, shardable
 
 SAVE_SECONDS = 300
@@ -235,7 +235,7 @@ def train(task: Task, config: LoopConfig, folder: Path, quiet: bool = False) -> 
     if config.gradient_checkpointing:
         _set_checkpointing(task, True)
     training = _Training(task, config, folder, accelerator)
-    load_state(accelerator, folder)
+    load_training_state(accelerator, folder)
     try:
         training.run(quiet)
     finally:
@@ -279,7 +279,7 @@ class _Training:
                     bar.set_postfix({k: f"{v:.4g}" for k, v in figures.items()})
                     accelerator.log(figures, step=progress.step)
                 if leave or due or progress.step % c.save_every == 0 or progress.step == c.steps:
-                    save_state(accelerator, self.folder)
+                    save_training_state(accelerator, self.folder)
                     self.last_save = time.monotonic()
                 if leave:
                     raise KeyboardInterrupt(

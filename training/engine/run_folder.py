@@ -69,7 +69,7 @@ def claim(folder: Path, run: Mapping[str, Any], defaults: Mapping[str, Any], ini
             Path(aside).write_text(json.dumps({**mine, "initial": initial}, indent=1))
 
 
-def save_state(accelerator: Accelerator, folder: Path) -> None:
+def save_training_state(accelerator: Accelerator, folder: Path) -> None:
     """Save the whole state aside, then put it in the old one's place.
 
     Raises
@@ -97,7 +97,7 @@ def save_state(accelerator: Accelerator, folder: Path) -> None:
     accelerator.wait_for_everyone()
 
 
-def load_state(accelerator: Accelerator, folder: Path) -> None:
+def load_training_state(accelerator: Accelerator, folder: Path) -> None:
     """Load the last whole state, if there is one.
 
     Raises

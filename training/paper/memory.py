@@ -119,7 +119,7 @@ class Cost:
 
 
 @functools.cache
-def measure(stage: Stage, batch: int, precision: str = "bf16", checkpointing: bool = False) -> Cost:
+def measured_cost(stage: Stage, batch: int, precision: str = "bf16", checkpointing: bool = False) -> Cost:
     """Count the memory of one step of a stage; takes seconds and next to no memory."""
     with FakeTensorMode():
         module = stage.build().train()
@@ -142,7 +142,7 @@ def largest_batch(stage: Stage, budget: float, precision: str, checkpointing: bo
     """The largest batch of one forward and backward pass that fits `budget` bytes; None where not one sample does."""
 
     def cost(batch: int) -> Cost:
-        return measure(stage, batch, precision, checkpointing)
+        return measured_cost(stage, batch, precision, checkpointing)
 
     one, some = cost(1), cost(stage.batch)
     if one.total > budget:
@@ -246,7 +246,7 @@ def parameter_counts() -> dict[str, int]:
 def costs() -> list[Cost]:
     """Each stage at batch 1 and at the recipe's batch, in both precisions, with and without checkpointing."""
     return [
-        measure(stage, batch, precision, checkpointing)
+        measured_cost(stage, batch, precision, checkpointing)
         for stage in COSTED_STAGES.values()
         for precision in ("float32", "bf16")
         for checkpointing in (False, True)
@@ -315,7 +315,7 @@ def real_run(name: str, batch: int, checkpointing: bool) -> str:
         What the pass is counted to need is not free, with 3 GiB to spare.
     """
     stage = _REAL[name]
-    counted = measure(stage, batch, "float32", checkpointing)
+    counted = measured_cost(stage, batch, "float32", checkpointing)
     needed, free = counted.weights + counted.peak + 3 * GIB, _free_bytes()
     if free < needed:
         raise MindvizError(f"one pass of {name} needs {needed / GIB:.1f} GiB, found {free / GIB:.1f} GiB free")

@@ -37,7 +37,14 @@ from training.demo.ridge import RidgeFit, begin_encoder, caption_targets
 from training.engine.loop import LoopConfig, train
 from training.stages.contrast import ContrastConfig, ContrastTask
 from training.stages.mask import MaskTask
-from training.studies.ablation_table import REFERENCE_VARIANT, TestClips, clips_of_tests, levels, markdown, table_of
+from training.studies.ablation_table import (
+    REFERENCE_VARIANT,
+    TestClips,
+    ablation_markdown,
+    clips_of_tests,
+    levels,
+    table_of,
+)
 
 TEST_WINDOWS_AT_A_TIME = 64
 
@@ -126,7 +133,7 @@ def with_window(dataset: Dataset, size: int) -> Dataset:
     return twin
 
 
-def scaled(loop: LoopConfig, scale: float) -> LoopConfig:
+def scaled_loop(loop: LoopConfig, scale: float) -> LoopConfig:
     """`scale` times the steps of a loop and of its warm-up."""
     return replace(loop, steps=max(1, round(loop.steps * scale)), warmup=round(loop.warmup * scale))
 
@@ -199,7 +206,7 @@ class Bench:
             "correction": (s.correct_loop, variant.last != "ridge" and variant.corrected and rank > 0),
             "contrast": (contrast, variant.last == "contrast"),
         }
-        return {name: scaled(loop, self.scale) for name, (loop, wanted) in used.items() if wanted}
+        return {name: scaled_loop(loop, self.scale) for name, (loop, wanted) in used.items() if wanted}
 
     def targets_of(self, scans: TrainingScans) -> Tensor:
         """What the captions of training windows say, (N, S, D)."""
@@ -223,7 +230,7 @@ class Bench:
         task = MaskTask(masked, scans)
         ratio = "" if masked.mask_ratio == own.mask_ratio else f"_{masked.mask_ratio:g}"
         folder = self.out / "shared" / f"masked_{masked.encoder.patch_embedding}_{masked.encoder.window_size}{ratio}"
-        train(task, scaled(self.stages.mask_loop, self.scale), folder)
+        train(task, scaled_loop(self.stages.mask_loop, self.scale), folder)
         return task.module.encoder_state()
 
     def ridge(self, scans: TrainingScans) -> RidgeFit:
@@ -239,7 +246,7 @@ class Bench:
         torch.manual_seed(DEMO_SEED)
         task = CorrectTask(config, fit, wanted, self.stages.correct, captions)
         folder = self.out / "shared" / f"correction_{config.window_size}"
-        return train(task, scaled(self.stages.correct_loop, self.scale), folder).state_dict()
+        return train(task, scaled_loop(self.stages.correct_loop, self.scale), folder).state_dict()
 
 
 @torch.inference_mode()
@@ -323,7 +330,7 @@ def write_ablation(bench: Bench) -> dict[str, Any]:
     content = {"facts": bench.facts, "levels": levels(bench.clips, mean), "variants": variants}
     write_json(bench.out / "ablation.json", content)
     with atomic_file(bench.out / "ablation.md") as aside:
-        aside.write_text(markdown(content), encoding="utf-8")
+        aside.write_text(ablation_markdown(content), encoding="utf-8")
     return content
 
 

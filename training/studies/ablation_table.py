@@ -75,7 +75,7 @@ def clips_of_tests(dataset: Dataset, subject: str, clip: ClipModel) -> TestClips
     return TestClips(text_tokens(clip, vocabulary.tolist()), place, np.concatenate(shots))
 
 
-def measured(said: np.ndarray, clips: TestClips) -> dict[str, np.ndarray]:
+def measures_of_tokens(said: np.ndarray, clips: TestClips) -> dict[str, np.ndarray]:
     """For each of `ABLATION_MEASURES` a value per clip, float64 (M,), of the tokens (M, S, D) that were decoded.
 
     Identification is that of the report: cosines, each set centred by its own mean. Clips of one caption tie exactly,
@@ -119,7 +119,7 @@ def table_of(
     `said` are the tokens (M, S, D) of each variant, by name; `against` names what each is compared with, the full
     one by default.
     """
-    every = {name: measured(tokens, clips) for name, tokens in said.items()}
+    every = {name: measures_of_tokens(tokens, clips) for name, tokens in said.items()}
     rows: dict[str, dict[str, Any]] = {}
     for name, values in every.items():
         other = (against or {}).get(name, REFERENCE_VARIANT)
@@ -142,7 +142,7 @@ def _shown(measure: str, value: Mapping[str, float] | float, signed: bool = Fals
     return texts[0] + (f" ({texts[1]} to {texts[2]})" if len(texts) > 1 else "")
 
 
-def markdown(content: Mapping[str, Any]) -> str:
+def ablation_markdown(content: Mapping[str, Any]) -> str:
     """``ablation.md`` of the content of ``ablation.json``."""
     facts, chance, variants = content["facts"], content["levels"], content["variants"]
     head = [

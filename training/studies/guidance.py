@@ -62,7 +62,9 @@ SWEEP = (
 )
 
 
-def measured(clips: np.ndarray, true: np.ndarray, labels: Mapping[str, np.ndarray], judge: Judge) -> dict[str, Any]:
+def measures_of_clips(
+    clips: np.ndarray, true: np.ndarray, labels: Mapping[str, np.ndarray], judge: Judge
+) -> dict[str, Any]:
     """For each of `GUIDANCE_MEASURES` a value per clip, float64 (N,), of decoded clips (N, F, H, W, 3)."""
     said = judge.labels(clips)
     right = {aspect: (said[aspect] == labels[aspect]).astype(np.float64) for aspect in ASPECTS}
@@ -94,7 +96,7 @@ def sweep(options: Options, judge_folder: Path, settings: Sequence[Guided] = SWE
         changes = one.changes(own)
         mine = replace(options, out=options.out / one.folder, sampling={**options.sampling, **changes})
         setup = replace(first, options=mine, settings=replace(own, **changes))
-        values = measured(decode_windows(setup)[0], test_set.clips, test_set.labels, judge)
+        values = measures_of_clips(decode_windows(setup)[0], test_set.clips, test_set.labels, judge)
         reference = reference or values
         less = {m: values[m] - reference[m] for m in GUIDANCE_MEASURES} if values is not reference else {}
         content["settings"][one.name] = {
@@ -110,10 +112,10 @@ def sweep(options: Options, judge_folder: Path, settings: Sequence[Guided] = SWE
 def _write(content: Mapping[str, Any], out: Path) -> None:
     write_json(out / "guidance.json", content)
     with atomic_file(out / "guidance.md") as aside:
-        aside.write_text(markdown(content), encoding="utf-8")
+        aside.write_text(guidance_markdown(content), encoding="utf-8")
 
 
-def markdown(content: Mapping[str, Any]) -> str:
+def guidance_markdown(content: Mapping[str, Any]) -> str:
     """``guidance.md`` of the content of ``guidance.json``."""
     facts = content["facts"]
     simulated = "**The scans are simulated; nothing here was measured on a brain.** " if "SIMULATED" in facts else ""

@@ -86,7 +86,7 @@ def film_shots(dataset: Dataset, run: str) -> tuple[Shot, ...]:
     return tuple(Shot(**{name: shot[name] for name in needed}, caption=shot.get("caption", "")) for shot in shots)
 
 
-def evaluate(evaluation: Evaluation) -> dict[str, Any]:
+def evaluate_demo(evaluation: Evaluation) -> dict[str, Any]:
     """Decode, measure, and write ``report.json``, ``report.md`` and ``report.html`` into ``out``.
 
     Returns
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = given_options(parsed)
         given = {f.name: getattr(options, f.name) for f in fields(Options)}
         tokens = _tokens(parsed.training_tokens) if parsed.training_tokens else None
-        print(headline(evaluate(Evaluation(**given, judge=parsed.judge, training_tokens=tokens)), ASPECTS))
+        print(headline(evaluate_demo(Evaluation(**given, judge=parsed.judge, training_tokens=tokens)), ASPECTS))
     except MindvizError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2

@@ -14,7 +14,6 @@ from mindviz.brain import meshes
 from mindviz.brain.projection import from_cortex, one_mesh, to_cortex
 from mindviz.types import MindvizError, SurfaceMap
 
-MESH = "fsLR-32k"
 _STRUCTURES = ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")
 
 
@@ -39,15 +38,15 @@ def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str, simulat
 
     path = Path(path)
     mesh = one_mesh(surface_maps)
-    if mesh != MESH:
-        raise MindvizError(f"{path}: CIFTI needs a map on {MESH}, found one on {mesh}")
+    if mesh != meshes.MESH:
+        raise MindvizError(f"{path}: CIFTI needs a map on {meshes.MESH}, found one on {mesh}")
     if not path.name.endswith(".dscalar.nii"):
         raise MindvizError(f"{path}: expected a name that ends in .dscalar.nii")
     values = np.stack([to_cortex(one) for one in surface_maps]).astype(np.float32)
-    count = meshes.hemisphere_vertices(MESH)
+    count = meshes.hemisphere_vertices(meshes.MESH)
     axes = [
         nib.cifti2.BrainModelAxis.from_surface(vertices, count, name)
-        for vertices, name in zip(meshes.cortex_index(MESH), _STRUCTURES, strict=True)
+        for vertices, name in zip(meshes.cortex_index(meshes.MESH), _STRUCTURES, strict=True)
     ]
     scalar = nib.cifti2.ScalarAxis(["Simulated: " * simulated + (one.label or "map") for one in surface_maps])
     image = nib.Cifti2Image(values, (scalar, axes[0] + axes[1]))
@@ -61,7 +60,7 @@ def write_dscalars(surface_maps: Sequence[SurfaceMap], path: Path | str, simulat
 def load_dscalar(path: Path | str, row: int = 0) -> SurfaceMap:
     """Read a row of a ``*.dscalar.nii``; vertices missing from the file are NaN. Errors as for `read_row`."""
     values, names, _ = read_row(path, "ScalarAxis", row)
-    return from_cortex(values, MESH, names)
+    return from_cortex(values, meshes.MESH, names)
 
 
 def read_row(
@@ -132,16 +131,15 @@ def _by_cortex(path: Path, models: object, stored: np.ndarray) -> np.ndarray:
     import nibabel as nib
 
     assert isinstance(models, nib.cifti2.BrainModelAxis)
-    left, right = meshes.cortex_index(MESH)
-    values, offset = np.full(meshes.num_vertices(MESH), np.nan, dtype=np.float32), 0
+    left, right = meshes.cortex_index(meshes.MESH)
+    values, offset = np.full(meshes.num_vertices(meshes.MESH), np.nan, dtype=np.float32), 0
     for name, wanted in zip(_STRUCTURES, (left, right), strict=True):
         columns = np.flatnonzero(models.name == name)
         found = models.nvertices.get(name)
-        if found is not None and found != meshes.hemisphere_vertices(MESH):
-            raise MindvizError(
-                f"{path}: expected {meshes.hemisphere_vertices(MESH)} vertices of {name} ({MESH}), found {found}"
-            )
-        place = np.full(meshes.hemisphere_vertices(MESH), -1)
+        expected = meshes.hemisphere_vertices(meshes.MESH)
+        if found is not None and found != expected:
+            raise MindvizError(f"{path}: expected {expected} vertices of {name} ({meshes.MESH}), found {found}")
+        place = np.full(expected, -1)
         place[wanted] = np.arange(len(wanted)) + offset
         to = place[models.vertex[columns]]
         values[to[to >= 0]] = stored[columns[to >= 0]]

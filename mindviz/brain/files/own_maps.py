@@ -105,7 +105,7 @@ def load_parcellation(*paths: Path | str, row: int = 0) -> Parcellation:
     files, ending = _of_kind(paths, PARCELLATION_ENDINGS, MAP_ENDINGS)
     if ending == ".dlabel.nii":
         values, _, table = cifti_maps.read_row(files[0], "LabelAxis", row)
-        parts, mesh = [(files[0], np.nan_to_num(values), table)], cifti_maps.MESH
+        parts, mesh = [(files[0], np.nan_to_num(values), table)], meshes.MESH
     else:
         read: Callable[[Path], _Half] = _annot if ending == ".annot" else lambda path: _gifti(path, row, labels=True)
         halves, mesh = _hemispheres([read(path) for path in files])

@@ -180,7 +180,7 @@ def test_scans_that_are_no_numbers_are_a_sentence(explainer: Explainer, dataset:
     scans = [dataset.window("1", "test1", i) for i in range(12)]
     tiny = np.full(scans[3].bold.shape[1], 1e-45, np.float32)
     holes = replace(scans[3], bold=np.full_like(scans[3].bold, np.nan))
-    for wrong in (replace(scans[3], deviation=tiny), holes):
+    for wrong in (replace(scans[3], run_std=tiny), holes):
         broken = Explainer(explainer.decoder, "1", scans=lambda run, w=wrong: [*scans[:3], w, *scans[4:]])
         with np.errstate(over="ignore"), pytest.raises(MindvizError, match="subject 1: expected finite values, found"):
             broken.maps(scans[:1], "gradient_pattern")

@@ -133,7 +133,7 @@ def test_scans_that_came_as_vertices_are_projected_as_before(mesh) -> None:
     [
         (
             lambda v, x: (np.arange(len(v)), "fsaverage5", x),
-            r"a.nii: voxels of MNI152 go onto fsLR-32k only: fsaverage5",
+            r"a.nii: voxels of MNI152 go onto fsLR-32k: fsaverage5",
         ),
         (lambda v, x: (v[:-1], "fsLR-32k", x), r"a.nii: expected a voxel for each of 1247 vertices, found 1248"),
         (

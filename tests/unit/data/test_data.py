@@ -158,7 +158,7 @@ def test_windows_cut_together_equal_those_cut_singly(folder):
     for index in (0, 7, 19):
         assert np.array_equal(every[index], dataset.window("1", "seg1", index).bold)
     assert dataset.window("1", "seg1", 19).clamped and not dataset.window("1", "seg1", 0).clamped
-    assert np.array_equal(dataset.window("1", "seg1", 5).deviation, dataset.run("1", "seg1").bold.std(axis=0))
+    assert np.array_equal(dataset.window("1", "seg1", 5).run_std, dataset.run("1", "seg1").bold.std(axis=0))
 
 
 def test_a_run_has_its_vertices_and_is_read_only(folder):
