@@ -28,7 +28,7 @@ from mindviz.video import write_mp4
 from training.demo.judge import Judge, JudgeConfig
 from training.studies import guidance
 from training.studies import report as module
-from training.studies.report import Evaluation, evaluate, main
+from training.studies.report import Evaluation, evaluate_demo, main
 
 VOXELS = 24
 VERTICES = np.arange(VOXELS) * 100
@@ -114,7 +114,7 @@ def evaluation(world, out, **changes):
 
 @pytest.fixture(scope="module")
 def done(world):
-    return evaluate(evaluation(world, world / "done"))
+    return evaluate_demo(evaluation(world, world / "done"))
 
 
 CHEAP = {"decoded", "grey frame", "mean training video", "random training clip", "nearest training clip"}
@@ -175,9 +175,9 @@ def test_an_interrupted_run_continues(world, done, monkeypatch):
     monkeypatch.setattr(Decoder, "decode", breaks_at_five)
     again = evaluation(world, world / "again")
     with pytest.raises(KeyboardInterrupt):
-        evaluate(again)
+        evaluate_demo(again)
     assert not (world / "again" / "report.json").exists()
-    report = evaluate(again)
+    report = evaluate_demo(again)
     assert decoded == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]  # the fifth had not been saved yet
     assert report["rows"] == done["rows"]
 
@@ -186,7 +186,7 @@ def test_an_interrupted_run_continues(world, done, monkeypatch):
 def test_every_method_is_made_or_reported_as_missing(world, done, tmp_path):
     shutil.copytree(world / "done", tmp_path / "out")
     all_of_them = evaluation(world, tmp_path / "out", methods=("all",), permutations=5)
-    report = evaluate(all_of_them)
+    report = evaluate_demo(all_of_them)
     missing = {m["slug"]: m["missing"] for m in report["methods"] if m["missing"]}
     assert missing == {"single": "the dataset holds no single repeats of the run"}
     decoded = load_arrays(tmp_path / "out" / "decoded.safetensors")
@@ -205,7 +205,7 @@ def test_every_method_is_made_or_reported_as_missing(world, done, tmp_path):
 @pytest.mark.slow
 def test_other_settings_are_refused_in_the_same_folder(world, done):
     with pytest.raises(MindvizError, match=r"decoded\.json: expected clips decoded with settings"):
-        evaluate(evaluation(world, world / "done", sampling={"num_inference_steps": 3}))
+        evaluate_demo(evaluation(world, world / "done", sampling={"num_inference_steps": 3}))
 
 
 def test_the_mean_training_video_needs_training_films(world, tmp_path):
@@ -236,7 +236,7 @@ def test_the_mean_training_video_needs_training_films(world, tmp_path):
 )
 def test_bad_choices_are_refused_before_anything_is_written(world, tmp_path, changes, message):
     with pytest.raises(MindvizError, match=message):
-        evaluate(evaluation(world, tmp_path / "out", **changes))
+        evaluate_demo(evaluation(world, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
 
 
@@ -291,7 +291,7 @@ def test_guidance_is_swept_and_compared_with_the_checkpoints_default(world, tmp_
             apart = scores[name][measure] - scores[guidance.SHIPPED_SETTINGS][measure]
             assert difference["value"] == pytest.approx(apart) and difference["low"] <= difference["high"]
     text = (tmp_path / "sweep" / "guidance.md").read_text()
-    assert text == guidance.markdown(json.loads((tmp_path / "sweep" / "guidance.json").read_text()))
+    assert text == guidance.guidance_markdown(json.loads((tmp_path / "sweep" / "guidance.json").read_text()))
     assert all(f"| {name} |" in text for name in scores) and "simulated" in text
 
     # away from the mean of the run, as the decoder does when it is given

@@ -51,7 +51,7 @@ def test_both_hemispheres_are_one_map_and_a_parcellation_a_method(files):
         -1,
         -1,
     )
-    assert both.by(choice).name == choice.parcels and NOTHING.by(NOTHING.choice("lesion_area")) is None
+    assert choice.parcels is both.parcels["nets.dlabel.nii"] and NOTHING.choice("lesion_area").parcels is None
     assert (NOTHING.maps, NOTHING.parcels) == ({}, {}), "another session has none of it"
 
 

@@ -18,7 +18,7 @@ from mindviz.storage import save_arrays
 from mindviz.types import MindvizError
 from training.data.corpus import from_dataset
 from training.data.scans import TrainingScans, load_scans
-from training.demo.publish import explained, publish_data, scaled
+from training.demo.publish import explained, publish_data, scaled_codec
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_scaled_codec_gives_scaled_latents_and_the_same_pixels() -> None:
     codec = LatentCodec.from_config(
         VAEConfig(block_out_channels=(16,), norm_num_groups=4, patch_size=4, scaling_factor=1.0)
     ).eval()
-    twin = scaled(codec, 2.5).eval()
+    twin = scaled_codec(codec, 2.5).eval()
     pixels = torch.rand(1, 3, 2, 16, 16)
     with torch.inference_mode():
         torch.testing.assert_close(twin.encode(pixels), 2.5 * codec.encode(pixels))

@@ -13,12 +13,12 @@ from training.demo.judge import (
     JUDGE_SEED,
     Judge,
     JudgeConfig,
+    accuracies,
     accuracy,
     dominant_shot,
     draw_clips,
     film_clips,
     load_judge,
-    measure,
     roughen,
     shot_labels,
     to_clips,
@@ -143,7 +143,7 @@ def test_training_learns_saves_repeats_and_is_loaded(tmp_path):
     learnt = accuracy(judge, data.clips(keep), {a: t[keep] for a, t in data.labels.items()})
     assert learnt["category"] > 0.6 and learnt["setting"] > 0.6
     unseen = draw_clips(["judge-check0", "judge-check1"], JUDGE_SEED, 20, TINY, stride=6)
-    assert measure(judge, unseen) == first
+    assert accuracies(judge, unseen) == first
     report = json.loads((tmp_path / "a" / "report.json").read_text())
     assert report["accuracy"] == first and report["films"]["seed"] == JUDGE_SEED
 

@@ -43,7 +43,7 @@ def test_full_size_has_the_published_numbers_of_parameters() -> None:
 @pytest.mark.parametrize("name", ["mask", "contrast", "inflate", "cotrain"])
 def test_every_stage_of_the_recipe_fits_a_gpu_of_24_gb(name: str) -> None:
     plan = getattr(PAPER, name)
-    cost = memory.measure(
+    cost = memory.measured_cost(
         memory.COSTED_STAGES[name], plan.batch_size, plan.mixed_precision, plan.gradient_checkpointing
     )
     assert cost.weights + 3 * cost.trained < cost.total < 24 * memory.GIB - memory.HEADROOM
@@ -77,13 +77,13 @@ def test_counted_activations_are_those_that_autograd_saves() -> None:
     own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), windows)}
     saved = sum(storage.nbytes() for key, storage in seen.items() if key not in own)
     little = replace(little, loss=lambda model, n: model(torch.randn(n, 2, 320)).square().mean())
-    counted = memory.measure(little, 3, "float32", False)
+    counted = memory.measured_cost(little, 3, "float32", False)
     extra = windows.nbytes + loss.nbytes
     assert saved <= counted.saved <= saved + extra + 4096
     assert counted.weights == 4 * sum(p.numel() for p in model.parameters())
-    recomputed = memory.measure(little, 3, "float32", True)
+    recomputed = memory.measured_cost(little, 3, "float32", True)
     assert recomputed.saved < 0.5 * counted.saved and recomputed.peak <= counted.peak
-    assert memory.measure(little, 3, "bf16", False).saved < counted.saved
+    assert memory.measured_cost(little, 3, "bf16", False).saved < counted.saved
 
 
 def test_the_largest_batch_fits_and_the_next_does_not() -> None:
@@ -91,7 +91,7 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
     little = memory.Stage(
         "little", 4, lambda: FMRIEncoder(config), lambda model, n: model(torch.randn(n, 2, 320)).square().mean()
     )
-    budget = memory.measure(little, 20, "float32", False).total
+    budget = memory.measured_cost(little, 20, "float32", False).total
     best = memory.largest_batch(little, budget, "float32", False)
     assert best is not None and 19 <= best.batch <= 20 and best.total <= budget
     assert memory.largest_batch(little, 1000, "float32", False) is None

@@ -32,7 +32,14 @@ from training.engine.loop import LoopConfig
 from training.stages.contrast import ContrastConfig
 from training.studies import ablation
 from training.studies.ablation import VARIANTS, Bench, OneSubject, with_window
-from training.studies.ablation_table import ABLATION_MEASURES, TestClips, levels, markdown, measured, table_of
+from training.studies.ablation_table import (
+    ABLATION_MEASURES,
+    TestClips,
+    ablation_markdown,
+    levels,
+    measures_of_tokens,
+    table_of,
+)
 
 LOOP = LoopConfig(steps=4, batch_size=6, lr=1e-3, warmup=2, save_every=2)
 ENCODER = ReadOutConfig(
@@ -141,7 +148,7 @@ def test_every_variant_is_scored_and_set_against_the_full_one(out: Path) -> None
                 assert difference["value"] == pytest.approx(both[0] - both[1])
     assert content["variants"]["ridge"]["scores"]["right_shot"]["value"] > 0.5 > content["levels"]["right_shot"]
     text = (out / "ablation.md").read_text()
-    assert text == markdown(content) and "simulated" in text
+    assert text == ablation_markdown(content) and "simulated" in text
     assert all(text.count(f"\n| {name} |") == (1 if name == "full" else 2) for name in VARIANTS)
 
 
@@ -250,19 +257,19 @@ def test_the_measures_are_those_of_their_definitions() -> None:
     captions = np.array([[[3.0, 0.0]], [[0.0, 3.0]], [[-3.0, -3.0]]])
     clips = TestClips(captions, np.array([0, 0, 1, 2]), np.array([0, 0, 1, 2]))
     said = captions[[0, 0, 1, 1]] + [[0.1, 0.0]]
-    values = measured(said, clips)
+    values = measures_of_tokens(said, clips)
     assert values["right_shot"].tolist() == [1, 1, 1, 0] and values["right_clip"].tolist() == [0.5, 0.5, 1, 0]
     np.testing.assert_allclose(values["squared_error"], [0.005, 0.005, 0.005, (3.1**2 + 36) / 2])
     assert values["pairwise"][0] == pytest.approx(1 - 0.5 / 3)
-    alike = measured(np.ones((4, 1, 2)), clips)
+    alike = measures_of_tokens(np.ones((4, 1, 2)), clips)
     assert alike["right_clip"].mean() == pytest.approx(0.25) and alike["pairwise"].mean() == 0.5
     assert levels(clips, captions.mean(0))["right_shot"] == pytest.approx(alike["right_shot"].mean())
     rows = table_of({"full": captions[clips.caption], "ridge": said}, clips)
-    less = values["right_clip"] - measured(captions[clips.caption], clips)["right_clip"]
+    less = values["right_clip"] - measures_of_tokens(captions[clips.caption], clips)["right_clip"]
     found = rows["ridge"]["difference"]["right_clip"]
     assert (found["low"], found["high"]) == bootstrap_interval(less, clips.shots)
     with pytest.raises(MindvizError, match=r"finite tokens of shape \(4, 1, 2\), found \(3, 1, 2\)"):
-        measured(said[:3], clips)
+        measures_of_tokens(said[:3], clips)
 
 
 def test_the_command_names_what_is_wrong(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
