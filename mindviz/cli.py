@@ -155,11 +155,11 @@ def _lesion_options(command: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="BY",
-        help="what is taken out one by one: yeo7, yeo17, hcp-mmp, patch, or a parcellation of yours (a .dlabel.nii, or "
+        help="taken out one by one: yeo7, yeo17, hcp-mmp, patch, or a parcellation of your own (a .dlabel.nii, or "
         "the .label.gii or .annot files of the hemispheres)",
     )
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--top", type=int, default=3, help="so many that move the tokens farthest are decoded, too")
+    which.add_argument("--top", type=int, default=3, help="how many of them are decoded: those that move tokens most")
     which.add_argument("--parcels", nargs="+", default=[], metavar="NAME", help="decode these: Visual, L_V1, 'patch 7'")
     command.set_defaults(run_command=run_lesion)
 

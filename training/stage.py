@@ -147,9 +147,9 @@ def encoder_start(folder: Path) -> dict[str, Tensor]:
 
 # ---------------------------------------------------------------------- the stages
 def check_voxels(order: Order, dataset: Dataset) -> None:
-    """Refuse to go on from an encoder or masked model that was made for other voxels, where it says which.
+    """Refuse to go on from an encoder or masked model that was made for other voxels, where they are known.
 
-    A masked model of many people says none: it knows no vertices.
+    A masked model of many people knows no vertices.
     """
     home = None if order.init is None else order.init / MODEL
     if home is not None and (home / VOXELS).is_file():
@@ -305,7 +305,7 @@ def read_order(arguments: list[str] | None = None, stage: str | None = None) -> 
     add("--sd", help="Stable Diffusion 1.5: folder or hub name; or a checkpoint folder of mindviz")
     add("--clip", help="contrast: CLIP of transformers, folder or hub name; default: that of --sd, if mindviz's")
     add("--mask-ratio", type=float, help="mask: share of patches hidden, instead of the recipe's")
-    add("--every", type=int, default=1, help="mask: draw only each so many-th volume of the arrays")
+    add("--every", type=int, default=1, help="mask: draw only every Nth volume of the arrays")
     add("--cache", type=Path, help="folder of latents and embeddings, to share among runs (default: OUT/cache)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the VAE encodes the films")
     for name, kind in LOOP_OPTIONS.items():

@@ -1,0 +1,1 @@
+"""Where a decoding comes from: attention, gradients, patterns, lesions, and their controls."""

@@ -153,7 +153,7 @@ class Candidates:
 
 
 def candidates_of(explainer: Explainer, dataset: Dataset, run: str, progress: Progress = silent) -> Candidates | str:
-    """What the true clip is to be found among; a sentence that says why there is no such thing, where there is none."""
+    """The clips among which the true one is to be found, or the sentence that says why there are none."""
     count = min(len(dataset.run(explainer.subject, run).bold), len(dataset.film(run).frames) // dataset.clip_frames)
     captions = [dataset.captions(run, i) for i in range(count)]
     if not all(captions):

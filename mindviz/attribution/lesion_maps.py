@@ -17,7 +17,7 @@ def lesioned(
 ) -> Tensor:
     """Embeddings (G, ...) of one window (T, V), each with the voxels of one group replaced by the baseline's.
 
-    `groups` (V,) says to which of the groups 0..G-1 a voxel belongs; -1 is none, and never replaced.
+    `groups` (V,) is the group, 0..G-1, of each voxel; voxels of -1 belong to no group and are never replaced.
     """
     groups = np.asarray(groups)
     if groups.shape != (window.shape[1],) or not np.issubdtype(groups.dtype, np.integer):

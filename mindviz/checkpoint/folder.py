@@ -1,4 +1,4 @@
-"""A checkpoint folder: what it says of itself, and how it is written; `mindviz.decoder` reads it."""
+"""A checkpoint folder: its description, and how it is written; `mindviz.decoder` reads it."""
 
 from __future__ import annotations
 

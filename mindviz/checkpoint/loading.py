@@ -1,4 +1,4 @@
-"""A checkpoint in memory: its models, and each subject's encoder and statistics, read when first asked for."""
+"""A checkpoint in memory: its models, and each subject's encoder and statistics, read on first use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mindviz.types import MindvizError, SamplingSettings
 
 
 def check_device(device: str | torch.device) -> None:
-    """Refuse, with `MindvizError`, a device that torch does not know or that this machine has not."""
+    """Refuse, with `MindvizError`, a device that torch does not know or that is not on this machine."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # what builds of torch without CUDA raise
@@ -71,7 +71,7 @@ class LoadedCheckpoint:
         Raises
         ------
         MindvizError
-            Naming the file, what was expected and what was found; for a device that this machine has not.
+            Naming the file, what was expected and what was found; for a device that is not on this machine.
         """
         folder = require_folder(folder, "a checkpoint folder")
         check_device(device)

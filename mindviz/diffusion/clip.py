@@ -47,7 +47,7 @@ class ClipConfig:
 
 
 class ClipModel(nn.Module):
-    """open_clip's CLIP, with pixels in 0..1 and plain captions at its doors."""
+    """open_clip's CLIP, which takes pixels in 0..1 and plain captions."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def text_tokens(model: ClipModel, captions: Sequence[str]) -> np.ndarray:
 
 
 def as_words(tokens: np.ndarray, captions: np.ndarray) -> np.ndarray | None:
-    """The part of condition tokens (N, S, D) that speaks of captions like `captions` (M, S', D): all of it, or all but
+    """The part of condition tokens (N, S, D) that captions like `captions` (M, S', D) have, too: all of it, or all but
     the layout token at its end. None where the shapes do not match."""
     length, width = captions.shape[1:]
     fits = tokens.shape[2] == width and tokens.shape[1] in (length, length + 1)

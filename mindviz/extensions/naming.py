@@ -1,4 +1,4 @@
-"""Naming: which of many captions do a sketch's drawings show, and the brain speak of?
+"""Naming: which of many captions fits both a sketch's drawings and the tokens of the scan?
 
 A diffusion model that learnt well draws each meaning as often as it is likely, so what a brain left half open is drawn
 right half of the time. Somebody asked for one answer names the likeliest instead. That is done here: the drawings are

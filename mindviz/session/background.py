@@ -64,7 +64,7 @@ def stream(job: Callable[[Callable[..., None]], Result], stop: threading.Event) 
 def _latest(messages: queue.Queue[Any], stop: threading.Event) -> Iterator[Any]:
     while True:
         message = messages.get()
-        for _ in range(messages.qsize()):  # what is there now: a fast job could fill it for ever
+        for _ in range(messages.qsize()):  # what is there now: a fast job could keep filling it
             if isinstance(message, Step):
                 message = messages.get()
         if isinstance(message, BaseException):

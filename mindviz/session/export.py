@@ -130,7 +130,7 @@ def parcel_record(by: Parcellation | None) -> dict[str, Any]:
 
 
 def gifti_metadata(told: Mapping[str, Any], simulated: bool) -> dict[str, str]:
-    """A `map_record` as the metadata of a GIFTI file: words only, none for what there is not."""
+    """A `map_record` as the metadata of a GIFTI file: words only; what does not apply is left out."""
     said = {"Simulated": str(simulated).lower(), **{_camel(key): value for key, value in told.items()}}
     return {key: str(value) for key, value in said.items() if value is not None}
 

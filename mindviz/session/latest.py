@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
 MOST_PAGES = 256
-"""Pages whose latest request is remembered; of more, the one that has asked for nothing longest is forgotten."""
+"""How many pages are remembered; beyond that, the page that has been silent longest is forgotten."""
 
 
 @dataclass(eq=False)
@@ -50,12 +50,12 @@ class LatestOnly(Generic[Work]):
         return ask
 
     def latest(self, page: str) -> Ask[Work] | None:
-        """What the page asked for last, unless it was stopped."""
+        """The page's latest request, unless it was stopped."""
         ask = self._asks.get(page)
         return None if ask is None or ask.stop.is_set() else ask
 
     def take(self, page: str) -> Ask[Work] | None:
-        """The same for whoever is to do the work: handed out once, and only if there is work."""
+        """The same, for whoever does the work: handed out once, and only if there is work."""
         with self._lock:
             ask = self.latest(page)
             if ask is None or ask.taken or ask.work is None:

@@ -1,4 +1,4 @@
-"""The lesions of a workspace: what is computed is kept, for the page asks for it again. Knows nothing of gradio."""
+"""The lesions of a workspace: results are kept, since the page asks for them again. Knows nothing of gradio."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Lesions:
         self._lock = threading.Lock()
 
     def kept(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """The result of `make` for `key`; two who ask at once both make it, and none waits for the other."""
+        """The result of `make` for `key`; two callers at once both compute it, and neither waits."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)

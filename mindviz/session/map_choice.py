@@ -1,4 +1,4 @@
-"""Which map of a scan is meant, what it is called, and what has to be said of it. Knows neither gradio nor a model."""
+"""The choice of a map of a scan, its names, and the caution that goes with it. Knows neither gradio nor a model."""
 
 from __future__ import annotations
 

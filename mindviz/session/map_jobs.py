@@ -1,4 +1,4 @@
-"""What is being computed for a page: one map at a time, how far it is, and giving it up. Knows nothing of gradio."""
+"""Maps being computed: one at a time for each page, with progress and a way to stop. Knows nothing of gradio."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class MapJobs:
         self._asks: LatestOnly[MapJob] = LatestOnly()
 
     def begin(self, asked: PageRequest) -> MapJob | None:
-        """None where the page has asked for another since: that one is computed."""
+        """None where the page has asked for another since; that one is computed."""
         job = MapJob()
         if asked.page:
             ask = self._asks.ask(asked.page, job, asked.ticket)

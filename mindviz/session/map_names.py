@@ -76,7 +76,7 @@ def changed(request: MapRequest, subject: str) -> tuple[MapChoice, str]:
     Raises
     ------
     MindvizError
-        For a value that is none, or a parcellation that is not held.
+        For an unknown value, or a parcellation that is not open.
     """
     choice, other = request.choice, request.other
     kind, _, value = other.partition(":")

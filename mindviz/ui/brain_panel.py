@@ -109,7 +109,7 @@ def _has_positions(workspace: Workspace, subject: str, method: str) -> bool:
 def connect_brain(
     panel: BrainPanel, workspace: Workspace, decoded: gr.State, where: Sequence[Any], events: Sequence[Any]
 ) -> None:
-    """Draw anew after `events`, which change what was decoded, and when another map is chosen.
+    """Redraw after `events`, which change what was decoded, and when another map is chosen.
 
     `where` are the components that hold subject, run and scan.
     """

@@ -1,4 +1,4 @@
-"""What is told of a place of the cortex that is clicked: asked by the page, answered from the courses of a run."""
+"""A clicked place of the cortex: the page asks, the time courses of a run answer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 
 
 def connect_places(panel: BrainPanel, workspace: Workspace, where: Sequence[Any], drawn: Sequence[Any]) -> None:
-    """Tell of the place that is clicked, and anew of the same place after another map or scan was `drawn`.
+    """Describe the place that is clicked, and the same place again after another map or scan was `drawn`.
 
     Which place that is, the page says with every request: kept here, it would be that of whichever of several clicks is
-    answered last, and the page would wait for ever for what is told of its own.
+    answered last, and the page would wait for ever for the answer to its own.
     """
 
     def tell(sent: Any, *asked: Any) -> Any:
@@ -52,7 +52,7 @@ def connect_places(panel: BrainPanel, workspace: Workspace, where: Sequence[Any]
 
 
 def answered(sent: Any, job: Callable[[time_courses.Place, int], str]) -> Any:
-    """What `job` tells of the place that a page asks about, or the sentence that says why it cannot.
+    """The answer of `job` on the place that a page asks about, or the sentence that says why there is none.
 
     Beside the queue, gradio tells the page of no error.
     """

@@ -1,0 +1,1 @@
+"""The cortex viewer's data: geometry, payloads, page. It knows nothing of gradio."""

@@ -1,4 +1,4 @@
-"""The Python side of the cortex viewer: what the browser gets, and the component that shows it.
+"""The Python side of the cortex viewer: what the browser receives, and the component that shows it.
 
 The mesh (`geometry_payload`) travels once, as a file; after that only values do (`values_payload`, `pair_payload`,
 `patches_payload`). The script in ``assets/viewer`` knows nothing of gradio, so that an exported page

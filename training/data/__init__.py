@@ -1,0 +1,1 @@
+"""Scans, films and targets in memory, checked before the first step."""

@@ -110,7 +110,7 @@ def _foretold(parts: Tensor, codes: Tensor, fold: Tensor, penalty: float) -> Ten
 
 
 def wanted_codes(fit: RidgeFit, lengths: Tensor, tokens: Tensor) -> Tensor:
-    """Codes (N, R) of centred tokens (N, K), the first K that the fit speaks of; `lengths` (R,) of its directions."""
+    """Codes (N, R) of centred tokens (N, K), the first K that the fit covers; `lengths` (R,) of its directions."""
     into = (fit.out.double() / lengths.double() ** 2)[: tokens.shape[1]]
     return (tokens.double() @ into).float()  # in double: any number of threads gives the same floats
 

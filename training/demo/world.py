@@ -180,7 +180,7 @@ def make_world(
     ----------
     discard_raw : delete each raw run (12 GB in all) once it has been prepared; the films stay.
     workers : processes; each needs about 1 GB.
-    only : subjects to make anew; the others stay as they are in the prepared dataset. All by default.
+    only : subjects to make again; the others stay as they are in the prepared dataset. All by default.
     """
     out = Path(out)
     if not only:
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", default=[], help="subjects to make anew; the others stay")
+    parser.add_argument("--only", nargs="+", default=[], help="subjects to make again; the others stay")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--discard-raw", action="store_true", help="delete each raw run once it has been prepared")
     given = parser.parse_args(arguments)

@@ -1,0 +1,1 @@
+"""The one training loop, its folder on disk, processes and shards."""

@@ -147,7 +147,7 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, 
 
 def _accelerator(config: LoopConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # one process trains several stages, and each may have another precision
-    cpu = not torch.accelerator.is_available()  # its own choice; said, it also joins processes on CPUs
+    cpu = not torch.accelerator.is_available()  # Accelerate's own; given, it also joins CPU processes
     plugin = fsdp_plugin(config.mixed_precision, cpu)
     try:
         accelerator = Accelerator(
@@ -167,7 +167,7 @@ def _accelerator(config: LoopConfig, folder: Path) -> Accelerator:
 
 
 def check_shares(config: LoopConfig, processes: int, kind: DistributedType) -> None:
-    """Refuse a configuration that so many processes, put together in this way, cannot train as one would.
+    """Refuse a configuration that these processes could not train as a single one would.
 
     Raises
     ------

@@ -41,7 +41,7 @@ def claim(folder: Path, run: Mapping[str, Any], defaults: Mapping[str, Any], ini
     ----------
     run : what must agree, JSON-able; ``run["loop"]`` is the loop's configuration.
     defaults : of the loop's configuration. A folder begun before a field existed counts as begun with its default.
-    initial : fingerprint of the weights that the run begins with. Folders of older versions do not tell theirs.
+    initial : fingerprint of the weights that the run begins with. Folders of older versions do not record theirs.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def fsdp_plugin(mixed_precision: str, cpu: bool) -> FullyShardedDataParallelPlug
     Raises
     ------
     MindvizError
-        DeepSpeed on CPUs, FSDP without a launcher (Accelerate would leave out either, unsaid), or a setting that does
+        DeepSpeed on CPUs, FSDP without a launcher (Accelerate would ignore either in silence), or a setting that does
         not work here.
     """
     if cpu and _asked_for("DEEPSPEED"):

@@ -1,0 +1,1 @@
+"""The paper's four stages, and nothing else."""

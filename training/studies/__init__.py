@@ -1,0 +1,1 @@
+"""Reports, baselines, ablations and sweeps; each is a command."""

@@ -107,7 +107,7 @@ def _dual(kernel: np.ndarray, targets: np.ndarray, penalties: np.ndarray) -> np.
 
 
 def token_ridge(setup: Setup) -> TokenRidge | str:
-    """The ridge decoder of a subject, fitted to the training films; why there is none where there is none.
+    """The ridge decoder of a subject, fitted to the training films; or the reason why there is none.
 
     The fit takes a minute; ``OUT/ridge-….fit.safetensors`` keeps it for the next call.
     """

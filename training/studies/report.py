@@ -67,7 +67,7 @@ class Linear:
 
     @cached_property
     def fit(self) -> TokenRidge | str:
-        """The fit, or why there is none."""
+        """The fit, or the reason why there is none."""
         return token_ridge(self.setup)
 
     def tokens(self) -> np.ndarray | str:
