@@ -72,9 +72,15 @@ def main() -> None:
     size = every[0].size
     aside = TARGET.with_suffix(".part")
     every[0].save(
-        aside, format="WEBP", save_all=True, append_images=[one.resize(size) for one in every[1:]],
-        duration=round(1000 / RATE), loop=0, quality=QUALITY, method=6,
-    )  # fmt: skip
+        aside,
+        format="WEBP",
+        save_all=True,
+        append_images=[one.resize(size) for one in every[1:]],
+        duration=round(1000 / RATE),
+        loop=0,
+        quality=QUALITY,
+        method=6,
+    )
     written = aside.stat().st_size
     if written > MOST_BYTES:
         aside.unlink()

@@ -63,8 +63,13 @@ MODEL = "model"
 VOXELS = "voxels.safetensors"
 """Beside a model: the vertices of the voxels that it was made for."""
 LOOP_OPTIONS: dict[str, type] = {
-    "steps": int, "batch_size": int, "lr": float, "accumulate": int, "mixed_precision": str, "save_every": int,
-}  # fmt: skip
+    "steps": int,
+    "batch_size": int,
+    "lr": float,
+    "accumulate": int,
+    "mixed_precision": str,
+    "save_every": int,
+}
 POSITIONS = ("pos_embed", "decoder_pos_embed")
 """Fixed tables of a masked model, which depend on the number of patches alone: they are not taken over."""
 

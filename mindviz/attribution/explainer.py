@@ -139,9 +139,17 @@ class Explainer:
         return self.config.patching.to_voxels(np.concatenate(parts))
 
     def control(
-        self, kind: str, windows: Sequence[Window], method: str = "received", layer: int = -1, head: int = -1,
-        seed: int = 0, progress: Progress | None = None, position: int = -1, by: Parcellation | None = None,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        kind: str,
+        windows: Sequence[Window],
+        method: str = "received",
+        layer: int = -1,
+        head: int = -1,
+        seed: int = 0,
+        progress: Progress | None = None,
+        position: int = -1,
+        by: Parcellation | None = None,
+    ) -> np.ndarray:
         """The control's map (V,), the mean over the windows.
 
         ``"untrained"``: of an encoder of random weights. ``"shuffled"``: of `shuffled_scans` (`seed`); a method that

@@ -66,9 +66,14 @@ def intervals_of(dataset: Dataset, run: str, count: int) -> str:
 
 
 def stage_maps(
-    decoder: Decoder, dataset: Dataset, subject: str, run: str, parcellation: str = "yeo7", seed: int = 0,
+    decoder: Decoder,
+    dataset: Dataset,
+    subject: str,
+    run: str,
+    parcellation: str = "yeo7",
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> list[StageMap]:  # fmt: skip
+) -> list[StageMap]:
     """Mean attention over a test run, for every stage that the checkpoint holds and the layers of `layers_shown`.
 
     Raises
@@ -96,9 +101,15 @@ def stage_maps(
 
 
 def write_stages(
-    found: Sequence[StageMap], decoder: Decoder, dataset: Dataset, subject: str, run: str, out: Path,
-    parcellation: str = "yeo7", seed: int = 0,
-) -> Path:  # fmt: skip
+    found: Sequence[StageMap],
+    decoder: Decoder,
+    dataset: Dataset,
+    subject: str,
+    run: str,
+    out: Path,
+    parcellation: str = "yeo7",
+    seed: int = 0,
+) -> Path:
     """Write attention_stages.pdf, .svg, .png, .csv and .json into a folder that is new or empty."""
     parcels = parcellations.load(parcellation, dataset.mesh)
     projection = Projection(dataset.run(subject, run).vertices, dataset.mesh, dataset.volume(subject))

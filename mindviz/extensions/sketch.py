@@ -103,9 +103,13 @@ class Sketch(nn.Module):
         self.clip_scale: Tensor
         words, pixels = config.words * config.token_dim, config.channels * math.prod(config.shape[1:])
         for name, shape in (
-            ("word_mean", (words,)), ("word_directions", (config.rank, words)), ("word_scale", (config.rank,)),
-            ("clip_mean", (pixels,)), ("clip_directions", (config.codes, pixels)), ("clip_scale", (config.codes,)),
-        ):  # fmt: skip
+            ("word_mean", (words,)),
+            ("word_directions", (config.rank, words)),
+            ("word_scale", (config.rank,)),
+            ("clip_mean", (pixels,)),
+            ("clip_directions", (config.codes, pixels)),
+            ("clip_scale", (config.codes,)),
+        ):
             self.register_buffer(name, torch.ones(shape) if name.endswith("scale") else torch.zeros(shape))
         self.hear = nn.Linear(config.rank + config.token_dim + 1, config.hidden)
         self.see = nn.Linear(config.codes + 2 * FREQUENCIES, config.hidden)

@@ -42,9 +42,13 @@ class StagePanel:
 
 
 def plot_stages(
-    rows: Sequence[Sequence[StagePanel]], units: str, title: str = "", simulated: bool = False, dpi: int = 300,
+    rows: Sequence[Sequence[StagePanel]],
+    units: str,
+    title: str = "",
+    simulated: bool = False,
+    dpi: int = 300,
     caution: str = "",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """One row per stage, one column per layer, a common colour scale; `caution` in small print below.
 
     Raises
@@ -63,9 +67,15 @@ def plot_stages(
     height = _CELL[1] * len(rows) + 1.7 + below
     figure = Figure(figsize=(width, height), dpi=dpi)
     grid = figure.add_gridspec(
-        len(rows), columns, left=0.6 / width, right=0.99, top=1 - 0.65 / height, bottom=(1.35 + below) / height,
-        hspace=0.22, wspace=0.16,
-    )  # fmt: skip
+        len(rows),
+        columns,
+        left=0.6 / width,
+        right=0.99,
+        top=1 - 0.65 / height,
+        bottom=(1.35 + below) / height,
+        hspace=0.22,
+        wspace=0.16,
+    )
     most = 1.08 * max(float(np.nanmax([p.interval.max(), p.enrichment.max()])) for p in panels)
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
@@ -96,8 +106,15 @@ def _draw_panel(
 def _draw_networks(axes: Axes, panel: StagePanel, most: float) -> None:
     places = np.arange(len(panel.names))
     reach = np.abs(panel.interval - panel.enrichment[:, None]).T
-    axes.bar(places, panel.enrichment, yerr=reach, color=panel.colors, edgecolor="0.4", linewidth=0.5,
-             error_kw={"elinewidth": 0.8, "ecolor": "0.2"})  # fmt: skip
+    axes.bar(
+        places,
+        panel.enrichment,
+        yerr=reach,
+        color=panel.colors,
+        edgecolor="0.4",
+        linewidth=0.5,
+        error_kw={"elinewidth": 0.8, "ecolor": "0.2"},
+    )
     axes.axhline(1, color="0.3", linewidth=0.7, linestyle="--")
     axes.set_ylim(0, most)
     axes.set_xticks(places, panel.names, rotation=30, ha="right", fontsize=7)

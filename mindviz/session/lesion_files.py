@@ -105,9 +105,14 @@ def write_table(found: Losses, changes: Mapping[int, Change], path: Path, simula
 
 
 def _grid(
-    workspace: Workspace, shown: VideoClip, intact: Decoded, found: Losses, films: Mapping[int, VideoClip],
-    changes: Mapping[int, Change], seed: Change,
-) -> VideoClip:  # fmt: skip
+    workspace: Workspace,
+    shown: VideoClip,
+    intact: Decoded,
+    found: Losses,
+    films: Mapping[int, VideoClip],
+    changes: Mapping[int, Change],
+    seed: Change,
+) -> VideoClip:
     """What was shown, the intact decoding and each lesion beside each other, with labels."""
     window = intact.window
     labels = ["What was shown", f"Decoded, intact (another seed: SSIM {seed.ssim_intact:.2f} to it)"]
@@ -124,9 +129,13 @@ def _grid(
 
 
 def _record(
-    workspace: Workspace, intact: Decoded, found: Losses, changes: Mapping[int, Change], seed: Change,
+    workspace: Workspace,
+    intact: Decoded,
+    found: Losses,
+    changes: Mapping[int, Change],
+    seed: Change,
     by: str | Parcellation,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Where the lesions come from, and what their figures are to be read against."""
     window = intact.window
     shown = workspace.dataset.clip(window.run, window.index)

@@ -130,9 +130,13 @@ def page_of_one(
 
 
 def _page(
-    workspace: Workspace, subject: str, surface: SurfaceMap, told: dict[str, Any], payload: str,
+    workspace: Workspace,
+    subject: str,
+    surface: SurfaceMap,
+    told: dict[str, Any],
+    payload: str,
     choices: Sequence[MapChoice],
-) -> str:  # fmt: skip
+) -> str:
     cautions = [choice.caution(workspace.caution(choice.method)) for choice in choices]
     return standalone_page(
         payload,
@@ -154,9 +158,13 @@ def _where(told: dict[str, Any]) -> str:
 
 
 def write_map(
-    surface: SurfaceMap, target: Path, choice: MapChoice, told: dict[str, Any], html: str,
+    surface: SurfaceMap,
+    target: Path,
+    choice: MapChoice,
+    told: dict[str, Any],
+    html: str,
     projection: brain.Projection,
-) -> None:  # fmt: skip
+) -> None:
     """Write the `map_files` of one map into a folder that is there; `told` is its `record`, `html` its `page`.
 
     `projection` put it on the mesh: where the scans came as images, a map has more vertices than voxels, and the table

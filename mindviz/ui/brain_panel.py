@@ -66,9 +66,14 @@ def build_brain(workspace: Workspace) -> BrainPanel:
         head = gr.Dropdown(map_names.head_choices(heads), value=-1, label="Head", scale=5, **narrow)
         scans = [(name.removesuffix(" of the window"), value) for name, value in _positions(workspace, "received")]
         position = gr.Dropdown(
-            scans, value=-1, label="Scan of the window", visible=_has_positions(workspace, subject, "received"),
-            elem_id="app-position", scale=6, **narrow,
-        )  # fmt: skip
+            scans,
+            value=-1,
+            label="Scan of the window",
+            visible=_has_positions(workspace, subject, "received"),
+            elem_id="app-position",
+            scale=6,
+            **narrow,
+        )
         beside = map_names.others(workspace, subject, "received")
         other = gr.Dropdown(beside, value="", label="Compare with", elem_id="app-other", scale=7, **narrow)
     patches = map_names.patches(workspace, subject)

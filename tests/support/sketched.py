@@ -15,10 +15,22 @@ from training.demo.sketch import begin_sketch
 
 SKETCH = SketchConfig(words=4, token_dim=8, rank=8, codes=12, channels=2, hidden=32, depth=2, shape=(4, 6, 8, 8))
 ENCODER = ReadOutConfig(
-    num_voxels=40, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_tokens=5, token_dim=8,
-    patch_embedding="per_patch", readout_rank=6, readout_hidden=8, readout_dropout=0.0, layout_rank=2, memory_heads=3,
-    memory_slots=2, memory_sharpness=2.0,
-)  # fmt: skip
+    num_voxels=40,
+    patch_size=8,
+    embed_dim=8,
+    depth=1,
+    num_heads=2,
+    num_tokens=5,
+    token_dim=8,
+    patch_embedding="per_patch",
+    readout_rank=6,
+    readout_hidden=8,
+    readout_dropout=0.0,
+    layout_rank=2,
+    memory_heads=3,
+    memory_slots=2,
+    memory_sharpness=2.0,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:

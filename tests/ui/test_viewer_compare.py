@@ -202,13 +202,20 @@ def test_an_empty_parcellation_is_a_sentence(page):
 def told(side, vertex, scan=3, known=None):
     values = [1 + 0.1 * i for i in range(12)]
     return {
-        "message": "", "side": side, "vertex": vertex, "title": "V1, left hemisphere, voxel 7", "run": "test1",
-        "scan": scan, "tr": 2.0, "lag": 2, "size": 2,
+        "message": "",
+        "side": side,
+        "vertex": vertex,
+        "title": "V1, left hemisphere, voxel 7",
+        "run": "test1",
+        "scan": scan,
+        "tr": 2.0,
+        "lag": 2,
+        "size": 2,
         "map": {"name": "Attention", "units": "× uniform", "values": values if known is None else known, "note": ""},
         "bold": {"name": "BOLD", "units": "z", "values": values[::-1]},
         "clips": [{"scan": i, "bold": 2.0 - i} for i in (0, 4, 8)],
         "sheet": "data:image/gif;base64,R0lGODlhAQABAAAAACw=",
-    }  # fmt: skip
+    }
 
 
 def pick(page):

@@ -222,9 +222,15 @@ def _cache_key(dataset: Dataset, runs: tuple[str, ...], *more: object) -> str:
 
 
 def film_latents(
-    parts: GeneratorParts, dataset: Dataset, runs: tuple[str, ...], size: int, one_caption: bool, cache: Path,
-    device: torch.device, batch: int = 8,
-) -> LatentCorpus:  # fmt: skip
+    parts: GeneratorParts,
+    dataset: Dataset,
+    runs: tuple[str, ...],
+    size: int,
+    one_caption: bool,
+    cache: Path,
+    device: torch.device,
+    batch: int = 8,
+) -> LatentCorpus:
     """Latents of every training frame at size x size, and tokens of every caption; `cache` keeps them.
 
     `one_caption` leaves out clips whose captions change. Stable Diffusion's latents of 25,920 frames (18 segments of

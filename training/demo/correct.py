@@ -21,8 +21,13 @@ from training.demo.telling import Telling, direction_lengths, wanted_codes
 from training.engine.batch import Batch
 
 SIZES = (
-    "readout_rank", "readout_hidden", "readout_dropout", "memory_heads", "memory_slots", "layout_rank",
-)  # fmt: skip
+    "readout_rank",
+    "readout_hidden",
+    "readout_dropout",
+    "memory_heads",
+    "memory_slots",
+    "layout_rank",
+)
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ class CorrectTask:
         self.words = config.readout_rank - config.layout_rank
         lengths = direction_lengths(fit)
         self.wanted = wanted_codes(fit, lengths, tokens.flatten(1) - fit.bias)
-        self.weights = torch.cat([
-            _weights(self.wanted[:, : self.words], lengths[: self.words], correct.whitening),
-            _weights(self.wanted[:, self.words :], lengths[self.words :], 0.0),
-        ])  # fmt: skip
+        self.weights = torch.cat(
+            [
+                _weights(self.wanted[:, : self.words], lengths[: self.words], correct.whitening),
+                _weights(self.wanted[:, self.words :], lengths[self.words :], 0.0),
+            ]
+        )
         if captions is not None:
             self.named = wanted_codes(fit, lengths, captions.flatten(1) - fit.bias[: captions[0].numel()])[
                 :, : self.words

@@ -47,10 +47,16 @@ class CaptionedCotrainTask(CotrainTask):
         heard: Sequence[Heard] = (),
     ) -> None:
         super().__init__(
-            encoders, unet, scans, corpus, scheduler,
-            token_weight=token_weight, shared_noise=shared_noise,
-            conditions=DemoConditions(unet, corpus, heard), also=(SKETCH_INPUT,),
-        )  # fmt: skip
+            encoders,
+            unet,
+            scans,
+            corpus,
+            scheduler,
+            token_weight=token_weight,
+            shared_noise=shared_noise,
+            conditions=DemoConditions(unet, corpus, heard),
+            also=(SKETCH_INPUT,),
+        )
         self.caption_rate = caption_rate
         self.options |= {"caption_rate": caption_rate} if caption_rate else {}
 

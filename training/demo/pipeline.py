@@ -7,7 +7,7 @@ one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -238,9 +238,12 @@ class Demo:
         image, latents = self.image, self.latents
         torch.manual_seed(DEMO_SEED)
         task = InflateTask(
-            image, latents, self.pretrained.scheduler,
-            shared_noise=self.stages.shared_noise, frame_positions=self.stages.frame_positions,
-        )  # fmt: skip
+            image,
+            latents,
+            self.pretrained.scheduler,
+            shared_noise=self.stages.shared_noise,
+            frame_positions=self.stages.frame_positions,
+        )
         train(task, self.stages.inflate_loop, self.out / "inflate")
         return task.module
 
@@ -325,9 +328,12 @@ class Demo:
     def finished(self) -> VideoUNet:
         """The video model trained whole, to tokens as the encoders say them."""
         task = FinishTask(
-            copy.deepcopy(self.cotrained[1]), self.many, self.pretrained.scheduler,
-            shared_noise=self.stages.shared_noise, heard=self.heard,
-        )  # fmt: skip
+            copy.deepcopy(self.cotrained[1]),
+            self.many,
+            self.pretrained.scheduler,
+            shared_noise=self.stages.shared_noise,
+            heard=self.heard,
+        )
         self._train_on(task, self.stages.finish_loops, "finish")
         return task.module
 
@@ -361,33 +367,23 @@ class Demo:
         encoders, unet = self.cotrained[0], self.finished
         masked = {s: self._masked_encoder(s) for s in self.scans}
         return publish_demo(
-            self.out / "published", self.dataset, encoders, {"mask": masked, "contrast": self.contrasted}, self.scans,
-            unet, self.codec, self.clip, self.judge, self.pretrained.scheduler, self.latents.scale,
-            self.stages.sampling, (self.namer, caption_phrases()),
-        )  # fmt: skip
+            self.out / "published",
+            self.dataset,
+            encoders,
+            {"mask": masked, "contrast": self.contrasted},
+            self.scans,
+            unet,
+            self.codec,
+            self.clip,
+            self.judge,
+            self.pretrained.scheduler,
+            self.latents.scale,
+            self.stages.sampling,
+            (self.namer, caption_phrases()),
+        )
 
     def _masked_encoder(self, subject: str) -> ReadOutEncoder:
         torch.manual_seed(DEMO_SEED)
         encoder = ReadOutEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
         initialise_encoder(encoder, self.masked[subject])
         return encoder
-
-
-DEMO_STEPS: dict[str, Callable[[Demo], object]] = {
-    "world": lambda d: d.dataset,
-    "codec": lambda d: d.codec,
-    "clip": lambda d: d.clip,
-    "image": lambda d: d.image,
-    "mask": lambda d: d.masked,
-    "correct": lambda d: d.corrections,
-    "contrast": lambda d: d.contrasted,
-    "inflate": lambda d: d.inflated,
-    "sketch": lambda d: d.sketch,
-    "name": lambda d: d.namer,
-    "paint": lambda d: d.painting,
-    "cotrain": lambda d: d.cotrained,
-    "finish": lambda d: d.finished,
-    "judge": lambda d: d.judge,
-    "publish": lambda d: d.published,
-    "tokens": lambda d: [d.unseen_tokens(s) for s in d.scans],
-}

@@ -100,9 +100,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
         zlib.error,
         struct.error,
     )
-    return (
-        *own, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError
-    )  # fmt: skip
+    return (*own, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError)
 
 
 def _read(path: Path, kind: str, row: int) -> tuple[np.ndarray, str, dict[int, tuple[str, tuple[float, ...]]]]:

@@ -276,9 +276,11 @@ def test_progress_may_cancel(encoder: FMRIEncoder, windows: Tensor, baseline: Te
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    for method in (lambda: integrated_gradients(encoder, windows, baseline, progress=stop),
-                   lambda: gradient_patterns(encoder, windows, windows, torch.ones(1, 12), progress=stop),
-                   lambda: lesions(encoder, windows, baseline, np.arange(V), progress=stop)):  # fmt: skip
+    for method in (
+        lambda: integrated_gradients(encoder, windows, baseline, progress=stop),
+        lambda: gradient_patterns(encoder, windows, windows, torch.ones(1, 12), progress=stop),
+        lambda: lesions(encoder, windows, baseline, np.arange(V), progress=stop),
+    ):
         with pytest.raises(KeyboardInterrupt):
             method()
 

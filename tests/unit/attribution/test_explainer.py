@@ -55,9 +55,11 @@ def test_a_map_has_a_value_for_every_voxel(explainer: Explainer, windows: list[W
 def test_attention_is_that_of_the_decoder(explainer: Explainer, windows: list[Window], method: str) -> None:
     attention = explainer.decoder.encode(windows[1]).attention
     expected = attention_received(attention, 1, 0) if method == "received" else attention_rollout(attention)
-    found = explainer.by_scan(windows, method, layer=1, head=0) if method == "received" else explainer.by_scan(
-        windows, method
-    )  # fmt: skip
+    found = (
+        explainer.by_scan(windows, method, layer=1, head=0)
+        if method == "received"
+        else explainer.by_scan(windows, method)
+    )
     patch = explainer.patches()
     np.testing.assert_allclose(found[1][:, patch >= 0], expected[:, patch[patch >= 0]], atol=1e-5)
 
@@ -263,9 +265,19 @@ def test_windows_of_another_subject_are_refused(explainer: Explainer, dataset: D
 def test_an_untrained_read_out_says_something_else_of_every_window(tmp_path: Path) -> None:
     """Without random codes it would say the same of all, and every map of it would be made of rounding errors."""
     config = ReadOutConfig(
-        num_voxels=40, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_tokens=5, token_dim=8, readout_rank=6,
-        readout_hidden=8, layout_rank=2, memory_heads=3, memory_slots=2,
-    )  # fmt: skip
+        num_voxels=40,
+        patch_size=8,
+        embed_dim=8,
+        depth=1,
+        num_heads=2,
+        num_tokens=5,
+        token_dim=8,
+        readout_rank=6,
+        readout_hidden=8,
+        layout_rank=2,
+        memory_heads=3,
+        memory_slots=2,
+    )
     write_encoder(tmp_path, "", ReadOutEncoder(config))
     untrained, again = (read_encoder(tmp_path, "", "untrained").eval() for _ in range(2))
     windows, mean = torch.randn(6, 2, 40), torch.zeros(2, 40)

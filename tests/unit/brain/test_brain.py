@@ -72,8 +72,14 @@ def test_hcp_mmp_has_180_areas_in_each_hemisphere():
 def test_yeo_networks_have_their_usual_names():
     seven, seventeen, areas = (parcellations.load(name) for name in ("yeo7", "yeo17", "hcp-mmp"))
     assert seven.names[1:] == (
-        "Visual", "Somatomotor", "Dorsal Attention", "Ventral Attention", "Limbic", "Frontoparietal", "Default",
-    )  # fmt: skip
+        "Visual",
+        "Somatomotor",
+        "Dorsal Attention",
+        "Ventral Attention",
+        "Limbic",
+        "Frontoparietal",
+        "Default",
+    )
     assert len(seventeen.names) == 18
     # the 17 networks refine the 7: nearly all vertices of each lie in the network that it is part of
     for name, parent in [("VisCent", 1), ("VisPeri", 1), ("SomMotA", 2), ("DorsAttnB", 3), ("SalVentAttnA", 4)]:
@@ -119,7 +125,7 @@ def test_cached_arrays_are_read_only():
         (lambda: from_cortex(np.zeros(7)), r"shape \(59412,\), found \(7,\)"),
         (lambda: to_cortex(SurfaceMap(np.zeros(10242), np.zeros(10242), "fsLR-32k")), "left hemisphere"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_refused_with_a_clear_message(call, sentence):
     with pytest.raises(MindvizError, match=sentence):
         call()

@@ -25,9 +25,15 @@ OPTIONS = PrepareOptions(
 
 
 def write_run(
-    path: Path, number: int, repeat: int, affine: np.ndarray = AFFINE, code: int = 4, volumes: int = 245,
-    units: tuple[str, str] = ("unknown", "unknown"), step: float = 2.0,
-) -> Path:  # fmt: skip
+    path: Path,
+    number: int,
+    repeat: int,
+    affine: np.ndarray = AFFINE,
+    code: int = 4,
+    volumes: int = 245,
+    units: tuple[str, str] = ("unknown", "unknown"),
+    step: float = 2.0,
+) -> Path:
     """A run of images of int16 with a scale: some cortical voxels have a time course specific to the run."""
     volume = cortex_in(SHAPE, AFFINE)[1]
     rng = np.random.default_rng([number, repeat])

@@ -126,8 +126,11 @@ def test_names_and_gradients(model: VideoUNet) -> None:
     assert all(value.grad is not None for value in model.parameters())
     chosen = attention_parameters(model)
     assert {kind for name in chosen for kind in ("attn1", "attn2", "attn_temp", "norm_temp") if kind in name} == {
-        "attn1", "attn2", "attn_temp", "norm_temp",
-    }  # fmt: skip
+        "attn1",
+        "attn2",
+        "attn_temp",
+        "norm_temp",
+    }
     assert all("_temp." in name for name in attention_parameters(model, ("temporal",)))
     assert 0 < len(chosen) < len(model.state_dict())
 
@@ -273,9 +276,13 @@ def test_sampling_is_diffusers_own_loop(cls: type) -> None:
     scheduler = make_scheduler({**reference.config, "_class_name": cls.__name__})
     for _ in range(2):  # a scheduler's state is reset
         out = sample(
-            denoiser, scheduler, latents, 7, lambda step, total, _: calls.append((step, total)),
+            denoiser,
+            scheduler,
+            latents,
+            7,
+            lambda step, total, _: calls.append((step, total)),
             torch.Generator().manual_seed(3),
-        )  # fmt: skip
+        )
         assert torch.allclose(out, x, atol=1e-6)
     assert calls[-1] == (len(reference.timesteps),) * 2
     assert [step for step, _ in calls[: len(reference.timesteps)]] == list(range(1, len(reference.timesteps) + 1))

@@ -89,9 +89,12 @@ def test_a_namer_learns_what_clips_show() -> None:
     frames = torch.randn(2, 1, 4, 8, 8).repeat_interleave(40, 1).flatten(0, 1)
     corpus = make_latents()
     corpus = replace(
-        corpus, latents=frames + 0.3 * torch.randn(frames.shape), tokens=corpus.tokens[:2],
-        caption_index=torch.arange(80) // 40, clip_starts=torch.cat([torch.arange(24), torch.arange(40, 64)]),
-    )  # fmt: skip
+        corpus,
+        latents=frames + 0.3 * torch.randn(frames.shape),
+        tokens=corpus.tokens[:2],
+        caption_index=torch.arange(80) // 40,
+        clip_starts=torch.cat([torch.arange(24), torch.arange(40, 64)]),
+    )
     sketch = begin_sketch(SKETCH, corpus)
     task, g = NameTask(CONFIG, sketch, corpus), generator()
     optimizer = torch.optim.Adam(task.module.parameters(), 3e-3)
@@ -150,9 +153,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = CheckpointInfo(name="named", image_size=64, sampling=asdict(SETTINGS))
     schedule = {"_class_name": "DDIMScheduler", "clip_sample": False}
     write_checkpoint(
-        folder, info, unet, LatentCodec.from_config(tiny.VAE), schedule, {SINGLE: FMRIEncoder(encoder)},
-        clip=clip.keeping(CAPTIONS), naming=(Namer(CONFIG), PHRASES),
-    )  # fmt: skip
+        folder,
+        info,
+        unet,
+        LatentCodec.from_config(tiny.VAE),
+        schedule,
+        {SINGLE: FMRIEncoder(encoder)},
+        clip=clip.keeping(CAPTIONS),
+        naming=(Namer(CONFIG), PHRASES),
+    )
     return folder
 
 

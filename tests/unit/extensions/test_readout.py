@@ -12,9 +12,16 @@ from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder, has_readou
 from mindviz.types import MindvizError
 
 READ_OUT = ReadOutConfig(
-    num_voxels=70, embed_dim=16, depth=2, num_heads=4, num_tokens=3, token_dim=8, readout_rank=8, readout_hidden=6,
+    num_voxels=70,
+    embed_dim=16,
+    depth=2,
+    num_heads=4,
+    num_tokens=3,
+    token_dim=8,
+    readout_rank=8,
+    readout_hidden=6,
     readout_dropout=0.0,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True)

@@ -115,9 +115,12 @@ def test_it_learns_to_draw_what_captions_say(latents: LatentCorpus) -> None:
     frames = torch.randn(2, 1, 4, 8, 8).repeat_interleave(40, 1).flatten(0, 1)
     frames = frames + 0.01 * torch.randn(frames.shape)
     corpus = replace(
-        latents, latents=frames, tokens=latents.tokens[:2], caption_index=torch.arange(80) // 40,
+        latents,
+        latents=frames,
+        tokens=latents.tokens[:2],
+        caption_index=torch.arange(80) // 40,
         clip_starts=torch.cat([torch.arange(34), torch.arange(40, 74)]),
-    )  # fmt: skip
+    )
     sketch = begin_sketch(SKETCH, corpus)
     task, g = SketchTask(sketch, corpus), generator()
     optimizer = torch.optim.Adam(sketch.parameters(), 3e-3)

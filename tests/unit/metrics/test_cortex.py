@@ -48,8 +48,11 @@ def test_intervals_equal_those_of_the_bootstrap_over_shots() -> None:
 def test_truth_scores_match_brute_force() -> None:
     rng = np.random.default_rng(0)
     answers, values, ceiling = rng.random(60) < 0.4, rng.random(60).round(1), rng.random(60)
-    pairs = [(values[i] > values[j]) + (values[i] == values[j]) / 2 for i in np.flatnonzero(answers)
-             for j in np.flatnonzero(~answers)]  # fmt: skip
+    pairs = [
+        (values[i] > values[j]) + (values[i] == values[j]) / 2
+        for i in np.flatnonzero(answers)
+        for j in np.flatnonzero(~answers)
+    ]
     found = truth_score(values, answers, ceiling)
     assert found.auroc == pytest.approx(np.mean(pairs))
     perfect = truth_score(np.where(answers, ceiling, -1), answers, ceiling)

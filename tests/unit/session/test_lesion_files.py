@@ -179,9 +179,14 @@ def test_stopped_it_leaves_nothing_behind(home: Path, tmp_path: Path, at: str) -
 
     with pytest.raises(KeyboardInterrupt):
         save_lesions(
-            session.open(home), Scans("1", "test1", 5), "yeo7", tmp_path / "out", top=1, phases=phases,
+            session.open(home),
+            Scans("1", "test1", 5),
+            "yeo7",
+            tmp_path / "out",
+            top=1,
+            phases=phases,
             settings=SamplingSettings(1, 1.0),
-        )  # fmt: skip
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -76,8 +76,14 @@ def test_a_run_is_the_mean_over_its_scans(opened: Workspace, tmp_path: Path, qui
         expected = expected - explainer.control(control, windows, "gradient_pattern")
     np.testing.assert_allclose(written(tmp_path / "map", opened), expected, atol=1e-4)
     told = json.loads((tmp_path / "map" / "map.json").read_text())
-    assert told["scan"] == {"subject": "1", "run": "test1", "index": None, "scans": 12, "film_seconds": [0.0, 24.0],
-                            "clamped": 3}  # fmt: skip
+    assert told["scan"] == {
+        "subject": "1",
+        "run": "test1",
+        "index": None,
+        "scans": 12,
+        "film_seconds": [0.0, 24.0],
+        "clamped": 3,
+    }
     assert told["map"]["method"] == "gradient_pattern" and told["map"]["control"] == (control or None)
 
 

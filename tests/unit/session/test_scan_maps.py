@@ -62,8 +62,14 @@ def test_every_scan_s_map_is_read_back(opened: Workspace, tiny_dataset: Path, tm
         assert np.isnan(np.delete(found, index, axis=0)).all()
     told = json.loads((out / "maps.json").read_text())
     assert told["files"] == list(EACH_FILES) and told["simulated"]
-    assert told["scan"] == {"subject": "1", "run": "test1", "index": None, "scans": 12, "seconds_of_film_per_scan": 2.0,
-                            "clamped": [9, 10, 11]}  # fmt: skip
+    assert told["scan"] == {
+        "subject": "1",
+        "run": "test1",
+        "index": None,
+        "scans": 12,
+        "seconds_of_film_per_scan": 2.0,
+        "clamped": [9, 10, 11],
+    }
     assert "not importance" in told["map"]["caution"] and images[0].meta["Caution"] == told["map"]["caution"]
 
 
@@ -81,9 +87,12 @@ def test_their_mean_is_the_map_of_the_run(opened: Workspace, method: str, contro
 def test_a_lesion_by_parcels_of_one_s_own_keeps_what_was_not_tried_bare(opened: Workspace, tmp_path: Path) -> None:
     parcels = parcellations.load("yeo7")
     some = parcellations.Parcellation(
-        "two", "fsLR-32k", np.where(parcels.labels > 2, 0, parcels.labels).astype(np.int16), parcels.names[:3],
+        "two",
+        "fsLR-32k",
+        np.where(parcels.labels > 2, 0, parcels.labels).astype(np.int16),
+        parcels.names[:3],
         parcels.colors[:3],
-    )  # fmt: skip
+    )
     choice = map_choice.choose("lesion_area", control="uniform", parcels=some)
     save_each(opened, RUN, choice, tmp_path / "maps")
     found = np.asarray(nib.load(tmp_path / "maps" / "maps.dscalar.nii").dataobj)

@@ -105,9 +105,16 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     build_vae(vae).save_pretrained(folder / "vae")
     text = CLIPTextConfig(
-        vocab_size=190, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=6, bos_token_id=188, eos_token_id=189, pad_token_id=189,
-    )  # fmt: skip
+        vocab_size=190,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=6,
+        bos_token_id=188,
+        eos_token_id=189,
+        pad_token_id=189,
+    )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
     _save_tokenizer(folder / "tokenizer")
     (folder / "scheduler").mkdir()

@@ -101,8 +101,12 @@ def test_maps_that_nibabel_writes_read_back_equal(tmp_path: Path, ending: str, s
 
 def test_hemispheres_are_identified_by_file_name_and_then_by_order(tmp_path: Path) -> None:
     ones, twos = np.ones(FSAVERAGE5, np.float32), np.full(FSAVERAGE5, 2, np.float32)
-    for first, second in (("sub.L.func.gii", "sub.R.func.gii"), ("lh.thick.shape.gii", "rh.thick.shape.gii"),
-                          ("x_hemi-L_y.func.gii", "x_hemi-R_y.func.gii"), ("a.func.gii", "b.func.gii")):  # fmt: skip
+    for first, second in (
+        ("sub.L.func.gii", "sub.R.func.gii"),
+        ("lh.thick.shape.gii", "rh.thick.shape.gii"),
+        ("x_hemi-L_y.func.gii", "x_hemi-R_y.func.gii"),
+        ("a.func.gii", "b.func.gii"),
+    ):
         paths = write_func(tmp_path / first, ones), write_func(tmp_path / second, twos)
         found = load_map(*paths)
         assert (found.left == 1).all() and (found.right == 2).all()
@@ -117,8 +121,10 @@ def test_labels_of_one_name_in_two_gifti_files_are_one_parcel(tmp_path: Path) ->
     """Their keys may differ."""
     left, right = keys_of(FSLR), keys_of(FSLR, 1)
     other = {1: "MT", 2: "V1", 7: "V9"}
-    paths = write_labels(tmp_path / "a.label.gii", left, side="Left"), write_labels(
-        tmp_path / "b.label.gii", right, other, side="Right")  # fmt: skip
+    paths = (
+        write_labels(tmp_path / "a.label.gii", left, side="Left"),
+        write_labels(tmp_path / "b.label.gii", right, other, side="Right"),
+    )
     found = load_parcellation(*paths)
     assert found.mesh == "fsLR-32k" and found.names == ("", "V1", "MT", "A1", "V9")
     expected = [NAMES.get(k, "") for k in left[LEFT]] + [other.get(k, "") for k in right[RIGHT]]
@@ -205,8 +211,10 @@ def test_thousands_of_labels_are_read_quickly(tmp_path: Path) -> None:
     found = load_parcellation(path)
     assert time.process_time() - start < 10
     assert len(found.names) == 32_000 and [found.names[i] for i in found.labels[5:8]] == [
-        "parcel 5", "parcel 6", "parcel 7"
-    ]  # fmt: skip
+        "parcel 5",
+        "parcel 6",
+        "parcel 7",
+    ]
     write_dlabel(path, np.arange(59412), names={})
     with pytest.raises(MindvizError, match=r"x\.dlabel\.nii: expected at most 32,767 labels, found 59,412"):
         load_parcellation(path)

@@ -56,9 +56,16 @@ def folder(tmp_path: Path) -> Path:
     _write_run(tmp_path, "repeats/test1_02")
     splits = {split: [r for r, s in RUNS.items() if s == split] for split in ("train", "test")}
     content = {
-        "format": 1, "name": "tiny", "simulated": True, "mesh": "fsLR-32k", "tr": 2.0, "fps": 3.0,
-        "window": {"size": 2, "lag": 2}, "subjects": {"1": splits}, "stimuli": {name: {} for name in RUNS},
-    }  # fmt: skip
+        "format": 1,
+        "name": "tiny",
+        "simulated": True,
+        "mesh": "fsLR-32k",
+        "tr": 2.0,
+        "fps": 3.0,
+        "window": {"size": 2, "lag": 2},
+        "subjects": {"1": splits},
+        "stimuli": {name: {} for name in RUNS},
+    }
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     return tmp_path
 

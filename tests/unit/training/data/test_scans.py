@@ -106,8 +106,9 @@ def test_a_scaled_codec_gives_scaled_latents_and_the_same_pixels() -> None:
 def test_what_is_published_of_each_voxel_is_what_the_tokens_explain() -> None:
     """Five voxels, and one that never changes, over 60 windows; beside least squares."""
     torch.manual_seed(0)
-    encoder = FMRIEncoder(EncoderConfig(num_voxels=6, patch_size=2, embed_dim=8, depth=1, num_heads=2, num_tokens=2,
-                                        token_dim=4))  # fmt: skip
+    encoder = FMRIEncoder(
+        EncoderConfig(num_voxels=6, patch_size=2, embed_dim=8, depth=1, num_heads=2, num_tokens=2, token_dim=4)
+    )
     windows = torch.randn(60, 2, 6)
     windows[:, :, 5] = 1.0
     data = SubjectData(np.zeros(6), np.ones(6), windows.mean(0).numpy(), np.arange(6))

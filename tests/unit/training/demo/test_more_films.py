@@ -34,8 +34,14 @@ def clip() -> ClipModel:
 
 @pytest.fixture
 def corpus() -> LatentCorpus:
-    return LatentCorpus(torch.zeros(10, 4, 8, 8), torch.zeros(10, dtype=torch.int64), torch.ones(1, 6, 8),
-                        torch.zeros(6, 8), torch.arange(5), 0.5)  # fmt: skip
+    return LatentCorpus(
+        torch.zeros(10, 4, 8, 8),
+        torch.zeros(10, dtype=torch.int64),
+        torch.ones(1, 6, 8),
+        torch.zeros(6, 8),
+        torch.arange(5),
+        0.5,
+    )
 
 
 @pytest.fixture(scope="module")
