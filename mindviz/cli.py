@@ -133,6 +133,7 @@ def _map_options(command: argparse.ArgumentParser) -> None:
         help="of received; 0 is layer 1 of page and files, the read-out comes last (default: their mean)",
     )
     command.add_argument("--head", type=int, default=-1, help="of received, from 0 (default: their mean)")
+    command.add_argument("--question", metavar="NAME", help="of received: a question of the read-out, such as object")
     command.add_argument(
         "--position", type=int, default=-1, help="one scan of the window, from 0 (default: all of them)"
     )
@@ -221,7 +222,7 @@ def run_map(options: argparse.Namespace) -> int:
     """Write the map of a scan, the mean map of a run, or (--each) the maps of all its scans."""
     from mindviz import session
     from mindviz.brain import load_parcellation
-    from mindviz.session import export, map_choice, map_export, run_maps, scan_maps
+    from mindviz.session import export, map_choice, map_export, map_names, run_maps, scan_maps
     from mindviz.session.scans import Scans
 
     if options.scan is None and options.run is None and not options.each:
@@ -233,6 +234,8 @@ def run_map(options: argparse.Namespace) -> int:
     if (choice.layer, choice.head, choice.position) != (options.layer, options.head, options.position):
         raise MindvizError(f"{choice.title} has no --layer and --head, or no --position, to choose")
     workspace = session.open(options.data, options.checkpoint, options.device)
+    if options.question is not None:
+        choice = map_names.of_question(workspace, options.subject, choice, options.question)
     run = options.run or workspace.runs(options.subject)[0]
     scans = Scans(options.subject, run, options.scan)
     with _phases() as shown:

@@ -31,12 +31,13 @@ from torch import Tensor, nn
 
 from mindviz import __version__
 from mindviz.checkpoint.folder import CheckpointInfo, read_unet_config, write_checkpoint
+from mindviz.checkpoint.subject import read_encoder_config
 from mindviz.data import Dataset
 from mindviz.data.arrays import ScanArrays
 from mindviz.diffusion import VideoUNet
-from mindviz.encoder import FMRIEncoder, MaskedAutoencoder, MaskedConfig
+from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedAutoencoder, MaskedConfig, initialise_encoder
 from mindviz.encoder.masked import random_order
-from mindviz.extensions.readout import make_encoder, rank_of
+from mindviz.extensions.questions import QuestionConfig, QuestionEncoder, make_encoder
 from mindviz.extensions.sketched_unet import SKETCH_INPUT, make_unet
 from mindviz.storage import load_arrays, load_state, load_tensors, require_folder, save_arrays, save_module
 from mindviz.types import MindvizError
@@ -45,15 +46,26 @@ from training.data.latents import LatentCorpus
 from training.data.pretrained import GeneratorParts, film_latents, film_targets, open_embedder, open_parts
 from training.data.scans import TrainingScans, load_scans
 from training.demo.conditions import DemoConditions
-from training.demo.crossfit import in_training
-from training.demo.recipe import OWN_DATA
-from training.demo.ridge import RidgeFit, begin_encoder, caption_targets, kept_ridge
+from training.demo.people import (
+    adapt,
+    asked_of,
+    load_population,
+    person_config,
+    population,
+    runs_of,
+    save_population,
+    wanted_answers,
+    window_tokens,
+)
+from training.demo.readout import fit_areas, in_training
+from training.demo.recipe import ATTEND_LOOP, OWN_DATA
 from training.engine.batch import Batch
 from training.engine.loop import LoopConfig, Task, train
 from training.engine.recompute import Recomputable
 from training.paper.recipe import PAPER, Epochs, Recipe
 from training.stages.contrast import ContrastTask, EncoderWithHead
 from training.stages.cotrain import CotrainTask
+from training.stages.encoders import PlainEncoder
 from training.stages.inflate import InflateTask
 from training.stages.mask import MaskTask
 
@@ -89,6 +101,7 @@ class Order:
     clip: str | None = None
     mask_ratio: float | None = None
     every: int = 1
+    runs: int | None = None
     cache: Path | None = None
     device: str = "cpu"
     loop: tuple[tuple[str, Any], ...] = ()
@@ -180,8 +193,9 @@ def run_mask(order: Order) -> None:
     task: MaskTask | UnlabelledMaskTask
     scans = None
     if (order.data / "dataset.json").is_file():
-        scans = _dataset(order)[1]
+        dataset, scans, _ = _dataset(order)
         config = order.recipe.masked_for(scans.windows.shape[2], order.mask_ratio)
+        config = replace(config, encoder=_by_areas(config.encoder, dataset, scans))
         task, plan = MaskTask(config, scans), order.recipe.mask_subject
     else:
         arrays = ScanArrays.open(order.data, order.caches, order.every)
@@ -204,24 +218,58 @@ def _latents(order: Order, parts: GeneratorParts, dataset: Dataset, runs: tuple[
     return film_latents(parts, dataset, runs, r.image_size, r.one_caption, order.caches, torch.device(order.device))
 
 
-def _fit(order: Order, scans: TrainingScans, tokens: Tensor, caption_index: Tensor) -> RidgeFit | None:
-    """The codes of a read-out, for recipes whose encoder has one; the paper's has none."""
-    rank = rank_of(order.recipe.encoder)
-    return kept_ridge(order.caches, scans, caption_targets(scans, tokens, caption_index), rank) if rank else None
-
-
 def run_contrast(order: Order) -> None:
     """Stage 2: the encoder against CLIP's embeddings (paper section 3.2); without --init, the same without stage 1."""
     dataset, scans, runs = _dataset(order)
     parts, clip = open_parts(order.need("sd")), order.clip or order.need("sd")
     targets = film_targets(parts, open_embedder(clip), dataset, runs, order.recipe.image_size, order.caches, clip)
     config = order.recipe.encoder_for(scans.windows.shape[2], targets.tokens.shape[1], targets.tokens.shape[2])
-    fit = _fit(order, scans, targets.tokens, targets.caption_index)
+    config = _by_areas(config, dataset, scans)
     torch.manual_seed(STAGE_SEED)
-    start = None if order.init is None else encoder_start(order.init)
-    encoder = in_training(begin_encoder(config, start, fit), fit)
-    task = ContrastTask(encoder, scans, targets, order.recipe.contrast_config)
+    encoder = make_encoder(config)
+    if order.init is not None:
+        initialise_encoder(encoder, encoder_start(order.init))
+    task = ContrastTask(PlainEncoder(encoder), scans, targets, order.recipe.contrast_config)
     _trained(order, order.recipe.contrast, task, config, scans)
+
+
+def _by_areas(config: EncoderConfig, dataset: Dataset, scans: TrainingScans) -> EncoderConfig:
+    """Areas as patches where the recipe's encoder may be asked questions; the paper's keeps its rows."""
+    return person_config(config, dataset, scans) if isinstance(config, QuestionConfig) else config
+
+
+def _question_config(order: Order, parts: GeneratorParts) -> QuestionConfig:
+    tokens = parts.text_tokens(("",))
+    config = order.recipe.encoder_for(1, tokens.shape[1], tokens.shape[2])
+    if not isinstance(config, QuestionConfig):
+        raise MindvizError(f"training.stage {order.stage}: expected --recipe demo, whose encoder is asked questions")
+    return config
+
+
+def run_population(order: Order) -> None:
+    """Beyond the paper: which areas to ask, learnt from the subjects of a dataset (all, or those of --subject A,B)."""
+    dataset, parts = Dataset.open(order.data), open_parts(order.need("sd"))
+    chosen = tuple(order.subject.split(",")) if order.subject else dataset.subjects
+    check_before_training(Dataset(dataset.folder, dataset.info), chosen)
+    torch.manual_seed(STAGE_SEED)
+    loop = replace(ATTEND_LOOP, **dict(order.loop))
+    shared = population(_question_config(order, parts), dataset, chosen, parts, loop, order.out)
+    if PartialState().is_main_process:
+        save_population(order.out / MODEL, shared)
+
+
+def run_adapt(order: Order) -> None:
+    """Beyond the paper: the encoder of one subject, from the first --runs of its runs and --init, a population."""
+    dataset, parts, subject = Dataset.open(order.data), open_parts(order.need("sd")), order.need("subject")
+    check_before_training(Dataset(dataset.folder, dataset.info), (subject,))
+    shared = load_population(require_folder(order.need("init") / MODEL, "a population"))
+    runs = runs_of(dataset, subject, order.runs)
+    scans = load_scans(dataset, subject, runs)
+    tokens = window_tokens(parts, dataset, scans, runs)
+    config = replace(_question_config(order, parts), **asked_of(shared))
+    encoder, _ = adapt(config, dataset, scans, tokens, shared)
+    save_module(order.out / MODEL, encoder, encoder.config)
+    save_arrays(order.out / MODEL / VOXELS, {"vertices": scans.data.vertices.astype(np.int32)})
 
 
 def run_inflate(order: Order) -> None:
@@ -244,11 +292,14 @@ def run_cotrain(order: Order) -> None:
     parts, r, subject = open_parts(order.need("sd")), order.recipe, scans.subject
     begun, video = order.need("init"), order.need("video")
     corpus = _latents(order, parts, dataset, runs)
-    config = r.encoder_for(scans.windows.shape[2], corpus.tokens.shape[1], corpus.tokens.shape[2])
+    config = read_encoder_config(begun / MODEL)
     encoder, unet = make_encoder(config), make_unet(read_unet_config(video / MODEL))
     load_state(encoder, model_state(begun), begun / MODEL)
     load_state(unet, model_state(video), video / MODEL)
-    fit = _fit(order, scans, corpus.tokens, corpus.caption_index)
+    fit = None
+    if isinstance(encoder, QuestionEncoder):
+        wanted = wanted_answers(encoder, window_tokens(parts, dataset, scans, runs))
+        fit = fit_areas(scans.windows, wanted, encoder.patching, encoder.config.sizes)
     encoders = {subject: in_training(encoder, fit)}
     task = CotrainTask(
         encoders,
@@ -290,6 +341,8 @@ def publish_recipe(
 RUN: dict[str, Callable[[Order], None]] = {
     "mask": run_mask,
     "contrast": run_contrast,
+    "population": run_population,
+    "adapt": run_adapt,
     "inflate": run_inflate,
     "cotrain": run_cotrain,
 }
@@ -303,7 +356,7 @@ def read_order(arguments: list[str] | None = None, stage: str | None = None) -> 
     add = parser.add_argument
     add("--recipe", choices=RECIPES, default="paper")
     add("--data", type=Path, required=True, help="a prepared dataset; for mask also a folder of arrays")
-    add("--subject", help="of the dataset")
+    add("--subject", help="of the dataset; population: several as A,B,C (default: all)")
     add("--out", type=Path, required=True, help="folder of this run; resumes what it holds")
     add("--init", type=Path, help="OUT of the stage before (mask: of masked modelling on other scans)")
     add("--video", type=Path, help="cotrain: OUT of inflate")
@@ -311,6 +364,7 @@ def read_order(arguments: list[str] | None = None, stage: str | None = None) -> 
     add("--clip", help="contrast: CLIP of transformers, folder or hub name; default: that of --sd, if mindviz's")
     add("--mask-ratio", type=float, help="mask: share of patches hidden, instead of the recipe's")
     add("--every", type=int, default=1, help="mask: draw only every Nth volume of the arrays")
+    add("--runs", type=int, help="adapt: how many of the subject's training runs to learn from (default: all)")
     add("--cache", type=Path, help="folder of latents and embeddings, to share among runs (default: OUT/cache)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the VAE encodes the films")
     for name, kind in LOOP_OPTIONS.items():

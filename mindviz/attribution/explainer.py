@@ -176,8 +176,7 @@ class Explainer:
     # ------------------------------------------------------------------ groups of voxels
     def patches(self) -> np.ndarray:
         """The patch of each voxel, (V,); -1 for one that the encoder leaves out."""
-        place = np.arange(len(self.data.vertices))
-        return np.where(place < self.config.patching.length, place // self.config.patch_size, -1)
+        return self.config.patching.of_voxels()
 
     def areas(self, parcellation: str | Parcellation = "hcp-mmp") -> tuple[np.ndarray, tuple[str, ...]]:
         """The area of each voxel, (V,), and the areas' names; -1 for a voxel of none.

@@ -72,6 +72,6 @@ def caution(decoder: Decoder, method: str) -> str:
     if not choices or method != "received":
         return said
     return (
-        f"{said} All that is decoded here passes through the read-out's attention; "
-        f"were it uniform, {min(choices):.1%} to {max(choices):.1%} of what tells scans apart would change."
+        f"{said} All that is decoded here passes through the attention of its questions; "
+        f"were it uniform, {min(choices):.0%} to {max(choices):.0%} of what tells scans apart would change."
     )

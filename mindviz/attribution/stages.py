@@ -17,7 +17,7 @@ from mindviz.checkpoint.subject import encoder_folder
 from mindviz.data import Dataset
 from mindviz.data.whole_runs import run_scans
 from mindviz.decoder import Decoder
-from mindviz.extensions.readout import has_readout
+from mindviz.extensions.questions import READ_OUT, attention_layers
 from mindviz.metrics.cortex import ParcelSummary, parcel_summary
 from mindviz.metrics.inference import BLOCK, blocks
 from mindviz.plots.cortex import FORMATS, save_figure
@@ -42,11 +42,11 @@ class StageMap:
     networks: ParcelSummary
 
 
-def layers_shown(depth: int, read_out: bool) -> list[tuple[int, str]]:
-    """First, middle and last layer, and the read-out after them where there is one: (index, name)."""
-    chosen = sorted({0, depth // 2 if depth > 2 else 0, depth - 1})
-    shown = [(i, f"layer {i + 1}") for i in chosen]
-    return [*shown, (depth, "read-out")] if read_out else shown
+def layers_shown(layers: Sequence[str]) -> list[tuple[int, str]]:
+    """First, middle and last layer of a transformer, and the read-out after them where there is one: (index, name)."""
+    depth = len(layers) - (READ_OUT in layers)
+    chosen = sorted({0, depth // 2 if depth > 2 else 0, depth - 1}) if depth else []
+    return [(i, layers[i]) for i in [*chosen, *range(depth, len(layers))]]
 
 
 def shots_of(dataset: Dataset, run: str, count: int) -> np.ndarray:
@@ -86,7 +86,7 @@ def stage_maps(
     shots = shots_of(dataset, run, len(windows))
     home = {s: encoder_folder(decoder.folder, subject, "full" if s == decoder.info.stage else s) for s in STAGE_TITLES}
     explainers = {s: Explainer(decoder, subject, s) for s in STAGE_TITLES if s == "full" or home[s].is_dir()}
-    wanted = [(s, i, n) for s, e in explainers.items() for i, n in layers_shown(e.config.depth, has_readout(e.config))]
+    wanted = [(s, i, n) for s, e in explainers.items() for i, n in layers_shown(attention_layers(e.config))]
     found = []
     for done, (stage, layer, name) in enumerate(wanted):
         if progress is not None:

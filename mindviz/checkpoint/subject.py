@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mindviz.encoder import EncoderConfig, FMRIEncoder
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder, make_encoder
+from mindviz.extensions.questions import QuestionConfig, QuestionEncoder, make_encoder
 from mindviz.storage import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -109,9 +109,9 @@ def require_subject(folder: Path, subject: str) -> None:
 
 
 def read_encoder_config(home: Path) -> EncoderConfig:
-    """The configuration of the encoder in a folder: the paper's, or with the keys of a read-out."""
-    extended = "readout_rank" in read_json(home / CONFIG_FILE)
-    return read_config(home, ReadOutConfig if extended else EncoderConfig)
+    """The configuration of the encoder in a folder: the paper's, or with questions."""
+    extended = "questions" in read_json(home / CONFIG_FILE)
+    return read_config(home, QuestionConfig if extended else EncoderConfig)
 
 
 def read_encoder(folder: Path, subject: str, stage: str = "full") -> FMRIEncoder:
@@ -121,7 +121,7 @@ def read_encoder(folder: Path, subject: str, stage: str = "full") -> FMRIEncoder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = make_encoder(config)
-            if isinstance(encoder, ReadOutEncoder):
+            if isinstance(encoder, QuestionEncoder):
                 encoder.readout.scramble()
             return encoder
     home = encoder_folder(folder, subject, stage)

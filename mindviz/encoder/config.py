@@ -27,7 +27,8 @@ class EncoderConfig:
     logit_scale_init : start of `logit_scale`, which takes no part in encoding.
     patch_embedding : ``"shared"``, one convolution over all patches (published), or ``"per_patch"``, weights of its own
         for each patch: a voxel's place then matters from the first layer on.
-    padding : see `Patching`.
+    padding, areas : see `Patching`; by default rows, as published.
+    area_names : of the areas, in their order.
     """
 
     num_voxels: int
@@ -45,6 +46,8 @@ class EncoderConfig:
     logit_scale_init: float = 1.0
     patch_embedding: Literal["shared", "per_patch"] = "shared"
     padding: Padding = "minimal"
+    areas: tuple[int, ...] = ()
+    area_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.embed_dim % self.num_heads:
@@ -57,12 +60,14 @@ class EncoderConfig:
             raise MindvizError(f"patch_embedding must be shared or per_patch, found {self.patch_embedding!r}")
         if self.embed_dim % 2:
             raise MindvizError(f"embed_dim must be even for the position embedding, found {self.embed_dim}")
-        _ = self.patching
+        named = len(set(self.area_names))
+        if named != len(self.area_names) or named != (self.patching.num_patches if self.areas else 0):
+            raise MindvizError(f"areas: expected a name of its own for each, found {self.area_names}")
 
     @property
     def patching(self) -> Patching:
         """How a scan is cut."""
-        return Patching(self.num_voxels, self.patch_size, self.padding)
+        return Patching(self.num_voxels, self.patch_size, self.padding, self.areas)
 
     @classmethod
     def from_published(cls, published: Mapping[str, Any], source: Path | str) -> tuple[EncoderConfig, dict[str, Any]]:

@@ -28,7 +28,14 @@ class FMRIEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.patching = config.patching
-        patches, dim = self.patching.num_patches, config.embed_dim
+        self.add_transformer()
+        self.add_head()
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
+        self.apply(initialise)
+
+    def add_transformer(self) -> None:
+        """Add what maps windows to the features of all scans and patches."""
+        config, patches, dim = self.config, self.patching.num_patches, self.config.embed_dim
         self.patch_embed = make_patch_embedding(config)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
@@ -38,9 +45,6 @@ class FMRIEncoder(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(dim)
-        self.add_head()
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
-        self.apply(initialise)
 
     def add_head(self) -> None:
         """Add what maps the features of all scans and patches to condition tokens."""
@@ -80,5 +84,6 @@ class FMRIEncoder(nn.Module):
 def make_patch_embedding(config: EncoderConfig) -> nn.Module:
     """The embedding that `config.patch_embedding` names; (N, padded voxels) to (N, P, D)."""
     if config.patch_embedding == "per_patch":
-        return PerPatchEmbedding(config.patching.num_patches, config.patch_size, config.embed_dim)
+        held = torch.from_numpy(config.patching.places() >= 0) if config.areas else None
+        return PerPatchEmbedding(config.patching.num_patches, config.patch_size, config.embed_dim, held)
     return SharedPatchEmbedding(config.patch_size, config.embed_dim)

@@ -97,18 +97,27 @@ class SharedPatchEmbedding(nn.Module):
 
 
 class PerPatchEmbedding(nn.Module):
-    """A linear map of its own for each patch: voxels of different patches share no weight."""
+    """A linear map of its own for each patch: voxels of different patches share no weight.
 
-    def __init__(self, num_patches: int, patch_size: int, dim: int) -> None:
+    `held` (P, patch_size) says which places of areas of different sizes hold a voxel: only these have weights.
+    """
+
+    def __init__(self, num_patches: int, patch_size: int, dim: int, held: Tensor | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_patches, patch_size, dim))
+        shape = (num_patches, patch_size, dim) if held is None else (int(held.sum()), dim)
+        self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(num_patches, dim))
+        self.held: Tensor | None
+        self.register_buffer("held", held, persistent=False)
         nn.init.normal_(self.weight, std=patch_size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, P * patch_size) to (N, P, D)."""
-        patches = rearrange(x, "n (p k) -> p n k", p=self.weight.shape[0])
-        return rearrange(torch.bmm(patches, self.weight), "p n d -> n p d") + self.bias
+        weight: Tensor = self.weight
+        if self.held is not None:
+            weight = weight.new_zeros(*self.held.shape, weight.shape[1]).masked_scatter(self.held[..., None], weight)
+        patches = rearrange(x, "n (p k) -> p n k", p=weight.shape[0])
+        return rearrange(torch.bmm(patches, weight), "p n d -> n p d") + self.bias
 
 
 class TokenHead(nn.Module):

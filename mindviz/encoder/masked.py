@@ -38,6 +38,9 @@ class MaskedAutoencoder(nn.Module):
         encoder = config.encoder
         self.patching = encoder.patching
         patches, dim, width = self.patching.num_patches, encoder.embed_dim, config.decoder_dim
+        held = torch.from_numpy(self.patching.places() >= 0).float() if encoder.areas else None
+        self.held: Tensor | None  # which places of areas of different sizes hold a voxel: only these are scored
+        self.register_buffer("held", held, persistent=False)
         self.num_hidden = min(max(round(patches * config.mask_ratio), 1), patches - 1)
         if patches < 2:
             raise MindvizError(f"masked modelling needs at least 2 patches, found {patches}")
@@ -72,7 +75,8 @@ class MaskedAutoencoder(nn.Module):
         visible = order[:, self.num_hidden :]
         prediction = self.reconstruct(self.encode_visible(padded, visible), visible)
         mask = torch.ones_like(order, dtype=torch.bool).scatter(1, visible, False)
-        error = (prediction - target).square().mean(dim=-1)
+        error = (prediction - target).square()
+        error = error.mean(dim=-1) if self.held is None else (error * self.held).sum(-1) / self.held.sum(-1)
         return Masked(error[mask].mean(), prediction, mask)
 
     def encode_visible(self, padded: Tensor, visible: Tensor) -> Tensor:

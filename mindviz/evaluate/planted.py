@@ -14,7 +14,7 @@ from mindviz.attribution.methods import METHODS
 from mindviz.data import Truth
 from mindviz.data.whole_runs import run_scans
 from mindviz.evaluate.setup import Setup
-from mindviz.extensions.readout import has_readout
+from mindviz.extensions.questions import READ_OUT, attention_layers
 from mindviz.metrics.cortex import truth_intervals, truth_score
 from mindviz.types import MindvizError
 
@@ -137,9 +137,10 @@ def _asked(explainer: Explainer) -> Iterator[tuple[str, str, int]]:
         if not known.by_layer:
             yield method, known.name, -1
             continue
-        yield method, f"{known.name} (all layers)", -1
-        if has_readout(explainer.config):
-            yield method, f"{known.name} (read-out)", explainer.config.depth
+        layers = attention_layers(explainer.config)
+        yield method, f"{known.name} (all layers)" if len(layers) > 1 else f"{known.name} ({layers[0]})", -1
+        if READ_OUT in layers[1:]:
+            yield method, f"{known.name} ({READ_OUT})", len(layers) - 1
 
 
 def _agreement(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mindviz.attribution.methods import METHODS
+from mindviz.extensions.questions import READ_OUT
 from mindviz.progress import Phases, no_phases
 from mindviz.session.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice, choose
 from mindviz.session.map_request import MapRequest
@@ -16,14 +17,38 @@ from mindviz.types import AttentionMap, Decoded, MindvizError, SurfaceMap, Windo
 from mindviz.viewer import payloads
 
 
-def layer_choices(layers: int, read_out: bool = False) -> list[tuple[str, int]]:
-    """-1 is the mean over layers, as in `AttentionMap`; a read-out is the last layer."""
-    names = [*(f"layer {i + 1}" for i in range(layers - read_out)), *(["read-out"] if read_out else [])]
-    return [("all layers", -1), *((name, i) for i, name in enumerate(names))]
+def layer_choices(workspace: Workspace, subject: str) -> list[tuple[str, int]]:
+    """-1 is the mean over layers, as in `AttentionMap`; the only layer of a read-out alone is its own mean."""
+    names = workspace.layers(subject)
+    return [(names[0], -1)] if len(names) == 1 else [("all layers", -1), *((n, i) for i, n in enumerate(names))]
 
 
-def head_choices(heads: int) -> list[tuple[str, int]]:
-    return [("all heads", -1), *((f"head {i + 1}", i) for i in range(heads))]
+def head_choices(workspace: Workspace, subject: str) -> list[tuple[str, int]]:
+    """The heads of the layers, which in a read-out are its questions; -1 is their mean."""
+    every = "all questions" if asks_questions(workspace, subject) else "all heads"
+    return [(every, -1), *((name, i) for i, name in enumerate(workspace.heads(subject)))]
+
+
+def asks_questions(workspace: Workspace, subject: str) -> bool:
+    """Whether the encoder is a read-out, whose heads are questions."""
+    return READ_OUT in workspace.layers(subject)
+
+
+def of_question(workspace: Workspace, subject: str, choice: MapChoice, question: str) -> MapChoice:
+    """The map of the areas that one question of the read-out asks, by its name.
+
+    Raises
+    ------
+    MindvizError
+        The method has no heads, or the encoder of the subject no such question.
+    """
+    asked = workspace.heads(subject) if asks_questions(workspace, subject) else []
+    if not choice.by_layer or question not in asked:
+        raise MindvizError(
+            f"expected a question that subject {subject} is asked ({', '.join(asked) or 'none is'}) and a map of "
+            f"attention, found {question} and {choice.title}"
+        )
+    return replace(choice, head=asked.index(question))
 
 
 def label(workspace: Workspace, subject: str, choice: MapChoice) -> str:
@@ -42,9 +67,8 @@ def label(workspace: Workspace, subject: str, choice: MapChoice) -> str:
 
 def layer_and_head(workspace: Workspace, subject: str, choice: MapChoice) -> tuple[str, str]:
     """Their names as on the page: ``"layer 2"``, ``"all heads"``."""
-    layers, heads = workspace.layers_and_heads(subject)
-    layer_names = layer_choices(layers, workspace.has_read_out(subject))
-    return layer_names[choice.layer + 1][0], head_choices(heads)[choice.head + 1][0]
+    layers, heads = layer_choices(workspace, subject), head_choices(workspace, subject)
+    return layers[min(choice.layer + 1, len(layers) - 1)][0], heads[choice.head + 1][0]
 
 
 # --------------------------------------------------------------------------------------------- comparisons
@@ -57,8 +81,11 @@ def others(workspace: Workspace, subject: str, method: str, own: OwnFiles = NOTH
     if workspace.decoder.data(subject) is None:  # nothing but its own attention can be asked of an imported checkpoint
         return first
     method = own.choice(method).method
-    layers = layer_choices(workspace.layers_and_heads(subject)[0], workspace.has_read_out(subject))
-    found = [(f"Layer: {name}", f"layer:{i}") for name, i in layers if METHODS[method].by_layer]
+    layers = layer_choices(workspace, subject)
+    by_layer = METHODS[method].by_layer
+    found = [(f"Layer: {name}", f"layer:{i}") for name, i in layers if by_layer and len(layers) > 1]
+    if by_layer and asks_questions(workspace, subject):
+        found += [(f"Question: {name}", f"question:{i}") for name, i in head_choices(workspace, subject)]
     known = workspace.methods(subject)
     found += [(f"Map: {METHODS[m].name}", f"method:{m}") for m in known if m != chosen]
     lesions = own.methods() if "lesion_area" in known else []
@@ -86,12 +113,14 @@ def changed(request: MapRequest, subject: str) -> tuple[MapChoice, str]:
         return choice, value
     if kind == "layer" and value.lstrip("-").isdigit():
         return replace(choice, layer=int(value)), subject
+    if kind == "question" and value.lstrip("-").isdigit():
+        return replace(choice, head=int(value)), subject
     if kind == "method":
         control = "" if value == "pattern" else choice.control  # which has none
         return choose(value, choice.layer, choice.head, control, position=choice.position), subject
     if kind in ("control", "stage"):
         return choose(**{**vars(choice), kind: value}), subject
-    raise MindvizError(f"a comparison is with a layer, method, control, stage or subject, found {other!r}")
+    raise MindvizError(f"a comparison is with a layer, question, method, control, stage or subject, found {other!r}")
 
 
 def aspects(workspace: Workspace, one: tuple[MapChoice, str], two: tuple[MapChoice, str], kind: str) -> tuple[str, str]:
@@ -103,8 +132,8 @@ def aspects(workspace: Workspace, one: tuple[MapChoice, str], two: tuple[MapChoi
 
 
 def _aspect(workspace: Workspace, choice: MapChoice, subject: str, kind: str) -> str:
-    if kind == "layer":
-        name = layer_and_head(workspace, subject, choice)[0]
+    if kind in ("layer", "question"):
+        name = layer_and_head(workspace, subject, choice)[kind == "question"]
     elif kind == "stage":
         name = STAGE_NAMES[choice.stage].removeprefix("the ").removeprefix("an ")
     else:

@@ -20,7 +20,7 @@ from mindviz.attribution.explainer import Explainer
 from mindviz.attribution.methods import METHODS, caution
 from mindviz.checkpoint.subject import encoder_folder
 from mindviz.data.whole_runs import run_scans
-from mindviz.extensions.readout import has_readout
+from mindviz.extensions.questions import READ_OUT, attention_heads, attention_layers
 from mindviz.progress import Progress, part_of, silent
 from mindviz.session.map_choice import CONTROL_NAMES, STAGE_NAMES, MapChoice
 from mindviz.types import AttentionMap, Decoded, MindvizError, SamplingSettings, SurfaceMap, VideoClip, Window
@@ -144,9 +144,7 @@ class Workspace:
 
     def patches(self, subject: str) -> np.ndarray:
         """The patch of each voxel (V,), from 0; -1 for one that the encoder leaves out."""
-        config = self.decoder.encoder_config(subject)
-        place = np.arange(config.num_voxels)
-        return np.where(place < config.patching.length, place // config.patch_size, -1)
+        return self.decoder.encoder_config(subject).patching.of_voxels()
 
     def maps(self, subject: str, run: str, indices: np.ndarray, choice: MapChoice) -> np.ndarray:
         """The map of several scans of a run, each less its control, (N, V)."""
@@ -189,10 +187,10 @@ class Workspace:
     def _maps(self, windows: Sequence[Window], choice: MapChoice, stage: str, progress: Progress) -> np.ndarray:
         explainer = self.explainer(windows[0].subject, stage)
         config = explainer.config
-        layers = config.depth + has_readout(config)
-        if choice.layer >= layers:
-            lacks = "" if has_readout(config) else " and no read-out"
-            raise MindvizError(f"{STAGE_NAMES[stage]} has {layers} layers{lacks}: choose another layer")
+        layers = attention_layers(config)
+        if choice.layer >= len(layers):
+            lacks = "" if READ_OUT in layers else " and no read-out"
+            raise MindvizError(f"{STAGE_NAMES[stage]} has {len(layers)} layers{lacks}: choose another layer")
         asked = (choice.method, choice.layer, choice.head)
         return explainer.maps(windows, *asked, progress, choice.position, choice.parcels)
 
@@ -245,18 +243,18 @@ class Workspace:
         chosen = sorted({window.index, *others.tolist()})
         return [self.dataset.window(window.subject, window.run, index) for index in chosen]
 
-    def layers_and_heads(self, subject: str) -> tuple[int, int]:
-        """How many layers and heads the encoder of a subject has; a read-out counts as the last layer."""
-        config = self.decoder.encoder_config(subject)
-        return config.depth + has_readout(config), config.num_heads
+    def layers(self, subject: str) -> list[str]:
+        """What the layers of attention of a subject's encoder are called; a read-out is the last."""
+        return attention_layers(self.decoder.encoder_config(subject))
 
-    def has_read_out(self, subject: str) -> bool:
-        """Whether the last layer is a read-out, through which all passes."""
-        return has_readout(self.decoder.encoder_config(subject))
+    def heads(self, subject: str) -> list[str]:
+        """What the heads of each layer are called; those of a read-out are its questions."""
+        return attention_heads(self.decoder.encoder_config(subject))
 
     def check_layer_and_head(self, subject: str, layer: int, head: int) -> None:
         """Refuse a layer or head that the encoder does not have (-1 is the mean)."""
-        for name, wanted, number in zip(("layer", "head"), (layer, head), self.layers_and_heads(subject), strict=True):
+        known = (len(self.layers(subject)), len(self.heads(subject)))
+        for name, wanted, number in zip(("layer", "head"), (layer, head), known, strict=True):
             if not -1 <= wanted < number:
                 raise MindvizError(
                     f"the encoder of subject {subject}: expected a {name} from -1 to {number - 1}, found {wanted}"

@@ -48,9 +48,7 @@ _GIVEN_UP = "Given up before it was computed. Choose it again, or another map."
 def build_brain(workspace: Workspace) -> BrainPanel:
     """Lay the panel out; the cortex is bare until something was decoded."""
     subject = workspace.subjects[0]
-    layers, heads = workspace.layers_and_heads(subject)
-    read_out = workspace.has_read_out(subject)
-    first = layers - 1 if read_out else -1  # what decodes is what is shown
+    layers = map_names.layer_choices(workspace, subject)
     narrow: dict[str, Any] = {"container": False, "min_width": 60}
     button: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 74}
     controls = [("as it is", ""), *((f"less {name}", control) for control, name in CONTROL_NAMES.items())]
@@ -62,8 +60,10 @@ def build_brain(workspace: Workspace) -> BrainPanel:
         save = gr.Button(_SAVE, interactive=False, elem_id="app-save", **button)
         zipped = gr.DownloadButton(visible="hidden", elem_id="app-zip")
     with gr.Row(elem_classes="app-brain-choices"):
-        layer = gr.Dropdown(map_names.layer_choices(layers, read_out), value=first, label="Layer", scale=5, **narrow)
-        head = gr.Dropdown(map_names.head_choices(heads), value=-1, label="Head", scale=5, **narrow)
+        several = len(layers) > 1
+        layer = gr.Dropdown(layers, value=-1, label="Layer", visible=several, scale=5, **narrow)
+        asked, what = map_names.head_choices(workspace, subject), "Head" if several else "Question"
+        head = gr.Dropdown(asked, value=-1, label=what, elem_id="app-head", scale=5, **narrow)
         scans = [(name.removesuffix(" of the window"), value) for name, value in _positions(workspace, "received")]
         position = gr.Dropdown(
             scans,
@@ -125,11 +125,12 @@ def connect_brain(
 
     def settled(subject: str, method: str, control: str, other: str, own: OwnFiles) -> tuple[Any, ...]:
         known = own.choice(method).method
-        whole, by_layer = known != "pattern", gr.update(visible=METHODS[known].by_layer)
+        whole, by_head = known != "pattern", gr.update(visible=METHODS[known].by_layer)
+        by_layer = gr.update(visible=METHODS[known].by_layer and len(workspace.layers(subject)) > 1)
         control_now = gr.update(interactive=True) if whole else gr.update(interactive=False, value="")
         by_position = gr.update(visible=_has_positions(workspace, subject, known))
         said = fine_print(method, control if whole else "", own)
-        return by_layer, by_layer, by_position, control_now, compare(subject, method, other, own), said
+        return by_layer, by_head, by_position, control_now, compare(subject, method, other, own), said
 
     def compare(subject: str, method: str, other: str, own: OwnFiles) -> Any:
         beside = map_names.others(workspace, subject, method, own)

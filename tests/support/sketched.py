@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from mindviz.extensions.readout import ReadOutConfig
+from training.demo.ridge import RidgeFit, beside, caption_targets, fit_ridge
 
 from mindviz.checkpoint.subject import SubjectData
-from mindviz.extensions.readout import ReadOutConfig
 from mindviz.extensions.sketch import SketchConfig
 from training.data.latents import LatentCorpus
 from training.data.scans import TrainingScans
-from training.demo.ridge import RidgeFit, beside, caption_targets, fit_ridge
 from training.demo.sketch import begin_sketch
 
 SKETCH = SketchConfig(words=4, token_dim=8, rank=8, codes=12, channels=2, hidden=32, depth=2, shape=(4, 6, 8, 8))

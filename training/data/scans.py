@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mindviz.checkpoint.subject import SubjectData
 from mindviz.data import Dataset
+from mindviz.encoder.patching import Patching
 from mindviz.types import MindvizError
 
 NEVER_CONSTANT = 1e-3
@@ -81,15 +82,14 @@ def load_scans(dataset: Dataset, subject: str, runs: tuple[str, ...] | None = No
     )
 
 
-def augment(windows: Tensor, patch_size: int, drop: float, noise: float, generator: torch.Generator) -> Tensor:
+def augment(windows: Tensor, patching: Patching, drop: float, noise: float, generator: torch.Generator) -> Tensor:
     """Silence whole patches and add noise: (B, T, V) -> (B, T, V).
 
     A fraction `drop` of the patches (the same ones in all scans of a window) becomes the training mean, 0, and what is
     left is scaled up so that a linear read-out keeps its mean; white noise of deviation `noise` is added to every
     voxel.
     """
-    batch, _, voxels = windows.shape
-    patches = -(-voxels // patch_size)
-    kept = (torch.rand(batch, patches, generator=generator) >= drop).float() / (1 - drop)
-    kept = kept.repeat_interleave(patch_size, dim=1)[:, None, :voxels]
+    patch = torch.from_numpy(patching.of_voxels())
+    kept = (torch.rand(len(windows), patching.num_patches, generator=generator) >= drop).float() / (1 - drop)
+    kept = torch.where(patch >= 0, kept[:, patch.clamp_min(0)], 1.0)[:, None]
     return windows * kept + noise * torch.randn(windows.shape, generator=generator)

@@ -7,8 +7,8 @@ one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindviz.brain import Parcellation, parcellations
 from mindviz.data import Dataset
 from mindviz.diffusion import LatentCodec, UNet2DConditionModel, VideoUNet
 from mindviz.diffusion.clip import ClipModel, embed_frames
-from mindviz.encoder import initialise_encoder
+from mindviz.encoder import FMRIEncoder, initialise_encoder
 from mindviz.extensions.naming import Namer
-from mindviz.extensions.readout import ReadOutEncoder
+from mindviz.extensions.questions import QuestionConfig, QuestionEncoder, make_encoder
 from mindviz.extensions.sketch import Sketch
 from mindviz.extensions.sketched_unet import SKETCH_INPUT, SketchedUNet
 from mindviz.simulate.films import caption_phrases
@@ -31,12 +32,11 @@ from training.data.checks import check_before_training
 from training.data.latents import LatentCorpus, build_latents
 from training.data.scans import TrainingScans, load_scans
 from training.data.targets import Targets
+from training.demo.asked import DemoQuestions
 from training.demo.clip import ClipTask
 from training.demo.codec import DecoderTask
 from training.demo.conditions import DemoConditions
-from training.demo.correct import CorrectTask
 from training.demo.cotrain import CaptionedCotrainTask
-from training.demo.crossfit import HALVES, half_of, in_training, unseen_tokens
 from training.demo.finish import FinishTask
 from training.demo.image import ImageTask
 from training.demo.judge import Judge, load_judge, train_judge
@@ -44,13 +44,20 @@ from training.demo.more_films import with_more_films
 from training.demo.naming import NameTask
 from training.demo.pca_codec import begin_at_components
 from training.demo.publish import publish_demo
+from training.demo.readout import (
+    AreaFit,
+    AttendTask,
+    SharedQuestions,
+    fit_areas,
+    in_training,
+    unseen_answers,
+    with_areas,
+)
 from training.demo.recipe import DEMO_PRETRAINED, DEMO_STAGES, JUDGE_FILMS, JUDGE_LOOP, PretrainedRecipe, StagesRecipe
-from training.demo.ridge import RidgeFit, begin_encoder, beside, caption_targets, kept_ridge
 from training.demo.sketch import SketchTask, begin_sketch
 from training.demo.telling import Heard, Teller
 from training.demo.world import WorldRecipe, make_world
 from training.engine.loop import LoopConfig, Task, train
-from training.engine.run_folder import weights_fingerprint
 from training.stages.contrast import ContrastTask
 from training.stages.inflate import InflateTask, VideoTask
 from training.stages.mask import MaskTask
@@ -137,7 +144,7 @@ class Demo:
         states = {}
         for subject, scans in self.scans.items():
             torch.manual_seed(DEMO_SEED)
-            task = MaskTask(self.stages.masked_for(scans.windows.shape[2]), scans)
+            task = MaskTask(replace(self.stages.mask_decoder, encoder=self.published_config(scans)), scans)
             train(task, self.stages.mask_loop, self.out / f"mask{subject}")
             states[subject] = task.module.encoder_state()
         return states
@@ -155,11 +162,6 @@ class Demo:
     def _pixels(self, first: int) -> Tensor:
         return self.corpus.pixels(np.arange(first, min(first + 2048, len(self.corpus.frames))))
 
-    def wanted(self, scans: TrainingScans) -> Tensor:
-        """What the tokens (N, S, D) of training windows should be: the captions', and the layout at the end."""
-        captions = caption_targets(scans, self.latents.tokens, self.latents.caption_index)
-        return torch.cat([captions, self.layouts[scans.first_frame][:, None]], 1)
-
     @cached_property
     def layouts(self) -> Tensor:
         """The layout (N, D) of the clip that begins at each of the N frames that one can begin at."""
@@ -172,67 +174,66 @@ class Demo:
         return load_tensors(path)["layouts"]
 
     @cached_property
-    def ridge(self) -> dict[str, RidgeFit]:
-        """For each subject, the codes of its read-out: of captions, and of the layout."""
-        fits = {}
-        for subject, scans in self.scans.items():
-            fits[subject] = fit = self.fitted(scans, self.out)
-            print(
-                f"ridge, subject {subject}: squared error on unseen runs {fit.error:.3f}, "
-                f"of the mean {fit.baseline:.3f}",
-                flush=True,
-            )
-        return fits
-
-    def fitted(self, scans: TrainingScans, cache: Path) -> RidgeFit:
-        """The codes of a read-out for these scans; the folder `cache` keeps them."""
-        encoder, targets = self.stages.encoder, self.wanted(scans)
-        fit = kept_ridge(cache, scans, targets[:, : self.words], encoder.readout_rank - encoder.layout_rank)
-        return beside(fit, kept_ridge(cache, scans, targets[:, self.words :], encoder.layout_rank))
-
-    @property
-    def words(self) -> int:
-        """Tokens of a caption."""
-        return self.latents.tokens.shape[1]
-
-    @cached_property
-    def corrections(self) -> dict[str, dict[str, Tensor]]:
-        """For each subject, the correction of its read-out."""
-        return {s: self._correction(s, f"correct{s}", None) for s in self.scans}
-
-    @cached_property
-    def half_corrections(self) -> dict[str, list[dict[str, Tensor]]]:
-        """For each subject, two corrections that do not know the windows of the first and of the last half."""
-        halves = {s: half_of(fit.fold, len(fit.fold_into)) for s, fit in self.ridge.items()}
-        return {
-            s: [self._correction(s, f"correct{s}_without{i}", torch.nonzero(half != i)[:, 0]) for i in range(HALVES)]
-            for s, half in halves.items()
-        }
-
-    def _correction(self, subject: str, name: str, rows: Tensor | None) -> dict[str, Tensor]:
-        scans, fit = self.scans[subject], self.ridge[subject]
-        wanted, config = self.wanted(scans), self.stages.encoder_for(scans.windows.shape[2])
-        torch.manual_seed(DEMO_SEED)
-        task = CorrectTask(config, fit, wanted, self.stages.correct, self.latents.tokens, rows)
-        loop = self.stages.correct_loop if rows is None else self.stages.half_correct_loop
-        return train(task, loop, self.out / name).state_dict()
-
-    @cached_property
-    def contrasted(self) -> dict[str, ReadOutEncoder]:
-        """For each subject, its encoder after contrastive learning."""
+    def contrasted(self) -> dict[str, FMRIEncoder]:
+        """For each subject, the paper's encoder after contrastive learning."""
         encoders = {}
         for subject, scans in self.scans.items():
-            config = self.stages.encoder_for(scans.windows.shape[2])
-            targets, fit = self.targets, self.ridge[subject]
-            masked, correction = self.masked[subject], self.corrections[subject]
+            targets, masked = self.targets, self.masked[subject]
             torch.manual_seed(DEMO_SEED)
-            encoder = begin_encoder(config, masked, fit, correction)
-            assert isinstance(encoder, ReadOutEncoder)
-            task = ContrastTask(in_training(encoder, fit), scans, targets, self.stages.contrast)
+            encoders[subject] = encoder = make_encoder(self.published_config(scans))
+            initialise_encoder(encoder, masked)
+            task = ContrastTask(in_training(encoder, None), scans, targets, self.stages.contrast)
             train(task, self.stages.contrast_loop, self.out / f"contrast{subject}")
-            encoders[subject] = encoder
         return encoders
 
+    # ------------------------------------------------------------------ the read-out by questions
+    @cached_property
+    def parcels(self) -> Parcellation:
+        return parcellations.load(self.stages.parcellation, self.dataset.mesh)
+
+    @cached_property
+    def asked(self) -> DemoQuestions:
+        return DemoQuestions.of(self.corpus.vocabulary, self.latents.tokens, self.layouts)
+
+    def question_config(self, scans: TrainingScans) -> QuestionConfig:
+        """The encoder of a subject: areas are its patches, and it is asked questions."""
+        found: QuestionConfig = with_areas(self.stages.encoder, scans.data.vertices, self.parcels)
+        return self.asked.questions.put_into(found)
+
+    def published_config(self, scans: TrainingScans) -> QuestionConfig:
+        """The paper's encoder of a subject, with areas as patches and the tokens of captions alone."""
+        config: QuestionConfig = with_areas(self.stages.encoder, scans.data.vertices, self.parcels)
+        return replace(config, num_tokens=config.num_tokens - 1)
+
+    @cached_property
+    def fits(self) -> dict[str, AreaFit]:
+        """For each subject, the codes of its areas; seconds, so that nothing is kept."""
+        return {s: self.fitted(scans) for s, scans in self.scans.items()}
+
+    def fitted(self, scans: TrainingScans) -> AreaFit:
+        config, targets = self.question_config(scans), self.asked.targets(scans, self.latents)
+        return fit_areas(scans.windows, targets, config.patching, config.sizes)
+
+    @cached_property
+    def attention(self) -> dict[str, SharedQuestions]:
+        """For each subject, which areas are asked."""
+        return {s: self.attended({s: scans}, self.out / f"attend{s}") for s, scans in self.scans.items()}
+
+    def attended(self, people: Mapping[str, TrainingScans], folder: Path) -> SharedQuestions:
+        """Which areas are asked, learnt from all of `people`."""
+        fitted = [(self.question_config(scans), self.fits[s]) for s, scans in people.items()]
+        torch.manual_seed(DEMO_SEED)
+        task = AttendTask(fitted, self.asked.recall)
+        train(task, self.stages.attend_loop, folder)
+        return task.module
+
+    @cached_property
+    def readouts(self) -> dict[str, QuestionEncoder]:
+        """For each subject, the encoder that is asked questions."""
+        found = self.scans.items()
+        return {s: self.attention[s].encoder(self.question_config(scans), self.fits[s]) for s, scans in found}
+
+    # ------------------------------------------------------------------ the generator
     @cached_property
     def inflated(self) -> VideoUNet:
         image, latents = self.image, self.latents
@@ -293,24 +294,19 @@ class Demo:
 
     @torch.no_grad()
     def _heard(self, subject: str) -> Heard:
-        encoder, scans = self.contrasted[subject].eval(), self.scans[subject]
-        path = self.out / f"heard{subject}-{weights_fingerprint(encoder)[:16]}.safetensors"  # kept: as the bases are
-        if not path.exists():
-            mean = torch.from_numpy(scans.data.negative)[None].float()
-            save_tensors(path, {"tokens": self._unseen(encoder, subject), "negative": encoder(mean)[0]})
-        kept = load_tensors(path)
-        config = self.stages.encoder_for(scans.windows.shape[2])
-        teller = Teller(config, self.ridge[subject], self.corrections[subject], self.wanted(scans))
-        return Heard(kept["tokens"], kept["negative"], scans.first_frame, teller)
+        encoder, scans, fit = self.readouts[subject].eval(), self.scans[subject], self.fits[subject]
+        answers = unseen_answers(encoder, fit).clone()
+        mean = torch.from_numpy(scans.data.negative)[None].float()
+        teller = Teller.of(encoder, answers, fit.targets)
+        return Heard(encoder.readout.prior(answers), encoder(mean)[0], scans.first_frame, teller)
 
     @cached_property
-    def cotrained(self) -> tuple[dict[str, ReadOutEncoder], VideoUNet]:
-        """Encoders and video model after co-training (the encoders of `contrasted` are left as they were)."""
-        encoders = copy.deepcopy(self.contrasted)
+    def cotrained(self) -> tuple[dict[str, QuestionEncoder], VideoUNet]:
+        """Encoders and video model after co-training (the encoders of `readouts` are left as they were)."""
+        encoders = copy.deepcopy(self.readouts)
         video = SketchedUNet.of(self.painting, self.sketch)
         torch.manual_seed(DEMO_SEED)
-        halves = self.half_corrections
-        trained = {s: in_training(e, self.ridge[s], halves[s]) for s, e in encoders.items()}
+        trained = {s: in_training(e, self.fits[s]) for s, e in encoders.items()}
         task = CaptionedCotrainTask(
             trained,
             video,
@@ -344,13 +340,10 @@ class Demo:
 
     def unseen_tokens(self, subject: str) -> Path:
         """A file of the final encoder's tokens of the training windows (`--training-tokens` of `studies.report`)."""
-        path = self.out / f"tokens{subject}.safetensors"
-        save_tensors(path, {"tokens": self._unseen(self.cotrained[0][subject], subject)})
+        path, encoder = self.out / f"tokens{subject}.safetensors", self.cotrained[0][subject].eval()
+        with torch.inference_mode():
+            save_tensors(path, {"tokens": encoder.readout.prior(unseen_answers(encoder, self.fits[subject])).clone()})
         return path
-
-    def _unseen(self, encoder: ReadOutEncoder, subject: str) -> Tensor:
-        fit, windows = self.ridge[subject], self.scans[subject].windows
-        return unseen_tokens(encoder.eval(), fit, windows, self.half_corrections[subject])
 
     # ------------------------------------------------------------------ what is shipped
     @cached_property
@@ -382,8 +375,8 @@ class Demo:
             (self.namer, caption_phrases()),
         )
 
-    def _masked_encoder(self, subject: str) -> ReadOutEncoder:
+    def _masked_encoder(self, subject: str) -> FMRIEncoder:
         torch.manual_seed(DEMO_SEED)
-        encoder = ReadOutEncoder(self.stages.encoder_for(self.scans[subject].windows.shape[2]))
+        encoder = make_encoder(self.published_config(self.scans[subject]))
         initialise_encoder(encoder, self.masked[subject])
         return encoder

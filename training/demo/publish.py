@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from mindviz.diffusion import LatentCodec, VideoUNet
 from mindviz.diffusion.clip import ClipModel
 from mindviz.encoder import FMRIEncoder
 from mindviz.extensions.naming import Namer, combined
-from mindviz.extensions.readout import ReadOutEncoder, make_encoder
+from mindviz.extensions.questions import QuestionEncoder
 from mindviz.storage import atomic_folder, read_json, save_module, write_json
 from mindviz.types import SamplingSettings
 from training.data.scans import TrainingScans
@@ -50,21 +51,23 @@ def publish_data(dataset: Dataset, target: Path) -> Path:
     return target
 
 
+def without_attention(encoder: QuestionEncoder) -> QuestionEncoder:
+    """A copy that asks all areas alike."""
+    twin = copy.deepcopy(encoder)
+    with torch.no_grad():
+        twin.readout.queries.zero_()
+    return twin
+
+
 @torch.inference_mode()
-def attention_choice(encoder: ReadOutEncoder, windows: Tensor) -> float:
+def attention_choice(encoder: QuestionEncoder, windows: Tensor) -> float:
     """How much it matters where a read-out's attention looks, 0 and up.
 
     All that such an encoder says passes through that attention; this is the share of the variance of its tokens over
     `windows` (N, T, V) that changes when the attention is made uniform (a lesion of the choice, not of the path).
     """
     chosen = encoder(windows)
-    keys = encoder.readout.keys
-    kept = [p.clone() for p in (keys.weight, keys.bias)]
-    for parameter in (keys.weight, keys.bias):
-        parameter.zero_()
-    uniform = encoder(windows)
-    for parameter, value in zip((keys.weight, keys.bias), kept, strict=True):
-        parameter.copy_(value)
+    uniform = without_attention(encoder)(windows)
     return float((chosen - uniform).square().sum() / (chosen - chosen.mean(0)).square().sum())
 
 
@@ -89,17 +92,6 @@ def explained(encoder: FMRIEncoder, scans: TrainingScans) -> np.ndarray:
     return found
 
 
-def transformer_only(encoder: ReadOutEncoder) -> FMRIEncoder:
-    """The encoder without its read-out, a tenth of the size: it tells the attention of an earlier stage.
-
-    The published head in the read-out's place has random weights; no token of such a copy means anything.
-    """
-    twin = make_encoder(encoder.config.without_readout())
-    shared = {name: value for name, value in encoder.state_dict().items() if not name.startswith("readout.")}
-    twin.load_state_dict(twin.state_dict() | shared)
-    return twin
-
-
 def scaled_codec(codec: LatentCodec, scale: float) -> LatentCodec:
     """The codec with the factor that brings its latents to a standard deviation of 1."""
     twin = LatentCodec.from_config(dataclasses.replace(codec.config, scaling_factor=scale))
@@ -114,8 +106,8 @@ def _clips(dataset: Dataset, run: str) -> int:
 def publish_demo(
     target: Path,
     dataset: Dataset,
-    encoders: Mapping[str, ReadOutEncoder],
-    earlier: Mapping[str, Mapping[str, ReadOutEncoder]],
+    encoders: Mapping[str, QuestionEncoder],
+    earlier: Mapping[str, Mapping[str, FMRIEncoder]],
     scans: Mapping[str, TrainingScans],
     unet: VideoUNet,
     codec: LatentCodec,
@@ -140,7 +132,7 @@ def publish_demo(
         subjects=tuple(encoders),
         provenance={"made_by": "python -m training.demo", "mindviz": __version__, "attention_choice": choices},
     )
-    stages = {(subject, stage): transformer_only(e) for stage, group in earlier.items() for subject, e in group.items()}
+    stages = {(subject, stage): e for stage, group in earlier.items() for subject, e in group.items()}
     data = {s: dataclasses.replace(scan.data, explained=explained(encoders[s], scan)) for s, scan in scans.items()}
     words = {c for run in dataset.info.stimuli for i in range(_clips(dataset, run)) for c in dataset.captions(run, i)}
     publish_data(dataset, target)

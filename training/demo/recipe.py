@@ -9,10 +9,9 @@ from mindviz.diffusion import UNetConfig, VAEConfig
 from mindviz.diffusion.clip import ClipConfig
 from mindviz.encoder import MaskedConfig
 from mindviz.extensions.naming import NamerConfig
-from mindviz.extensions.readout import ReadOutConfig
+from mindviz.extensions.questions import QuestionConfig
 from mindviz.extensions.sketch import SketchConfig
 from mindviz.types import MindvizError, SamplingSettings
-from training.demo.correct import CorrectConfig
 from training.engine.loop import LoopConfig
 from training.paper.recipe import Recipe
 from training.stages.contrast import ContrastConfig
@@ -120,18 +119,18 @@ class StagesRecipe:
     of many more; later loops of a stage go on from the first, each with a new warm-up. `finish_loops` come after the
     four stages (`training.demo.finish`).
 
-    `encoder.num_voxels` is a stand-in: each subject's own count replaces it. `shared_noise` is that of
-    `mindviz.diffusion.clip_noise` in inflation and co-training, `caption_rate` that of `CotrainTask`, `frame_positions`
-    and `sketch` those of `UNetConfig`; the paper has none of them. `sampling` is what the demo's checkpoint decodes
-    with unless told otherwise.
+    `encoder` and the encoder of `mask_decoder` are stand-ins: each subject's areas of `parcellation` replace their
+    patches, and the questions are put in. In `attend_loop` the read-out learns which areas to ask.
+
+    `shared_noise` is that of `mindviz.diffusion.clip_noise` in inflation and co-training, `caption_rate` that of
+    `CotrainTask`, `frame_positions` and `sketch` those of `UNetConfig`; the paper has none of them. `sampling` is what
+    the demo's checkpoint decodes with unless told otherwise.
     """
 
-    encoder: ReadOutConfig
+    encoder: QuestionConfig
     mask_decoder: MaskedConfig
     mask_loop: LoopConfig
-    correct: CorrectConfig
-    correct_loop: LoopConfig
-    half_correct_loop: LoopConfig
+    attend_loop: LoopConfig
     contrast: ContrastConfig
     contrast_loop: LoopConfig
     inflate_loop: LoopConfig
@@ -146,32 +145,25 @@ class StagesRecipe:
     shared_noise: float = 0.0
     caption_rate: float = 0.0
     frame_positions: bool = False
+    parcellation: str = "hcp-mmp"
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     def __post_init__(self) -> None:
-        words = self.encoder.num_tokens - bool(self.encoder.layout_rank)
+        words = self.encoder.num_tokens - 1
         if self.sketch.words != words:
             raise MindvizError(
                 f"recipe: expected a sketch that hears the {words} words of the encoder ({self.encoder.num_tokens} "
-                f"tokens, one of them the layout if it has any), found {self.sketch.words}"
+                f"tokens, the last of them the layout), found {self.sketch.words}"
             )
 
-    def encoder_for(self, num_voxels: int) -> ReadOutConfig:
-        """The encoder's configuration for a subject with `num_voxels` voxels."""
-        return replace(self.encoder, num_voxels=num_voxels)
 
-    def masked_for(self, num_voxels: int) -> MaskedConfig:
-        """The masked model's configuration for a subject with `num_voxels` voxels."""
-        return replace(self.mask_decoder, encoder=replace(self.mask_decoder.encoder, num_voxels=num_voxels))
-
-
-_DEMO_ENCODER = ReadOutConfig(
+_DEMO_ENCODER = QuestionConfig(
     num_voxels=3008,
     patch_size=32,
     embed_dim=64,
     depth=2,
     num_heads=4,
-    num_tokens=16,
+    num_tokens=17,
     token_dim=128,
     patch_embedding="per_patch",
     dropout=0.1,
@@ -185,36 +177,23 @@ _SKETCH_LOOP = LoopConfig(
     steps=8000, batch_size=128, lr=8e-4, weight_decay=0.01, warmup=50, ema_decay=0.998, save_every=1000
 )
 
-_CORRECT_LOOP = LoopConfig(
-    steps=1500, batch_size=128, lr=1e-3, weight_decay=0.0, warmup=20, ema_decay=0.99, save_every=750
-)
+ATTEND_LOOP = LoopConfig(steps=300, batch_size=256, lr=0.03, weight_decay=0.0, warmup=20, save_every=300)
 
 DEMO_STAGES: StagesRecipe = StagesRecipe(
-    encoder=replace(
-        _DEMO_ENCODER,
-        num_tokens=17,
-        readout_rank=192,
-        layout_rank=64,
-        memory_heads=32,
-        memory_slots=8,
-        memory_sharpness=1.5,
-        readout_hidden=512,
-    ),
+    encoder=_DEMO_ENCODER,
     mask_decoder=MaskedConfig(encoder=_DEMO_ENCODER, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, decoder_heads=4),
     mask_loop=LoopConfig(steps=300, batch_size=64, lr=1e-3, weight_decay=0.05, warmup=40, grad_clip=0.8),
-    correct=CorrectConfig(noise=0.3, whitening=1.0),
-    correct_loop=_CORRECT_LOOP,
-    half_correct_loop=replace(_CORRECT_LOOP, steps=1000),
+    attend_loop=ATTEND_LOOP,
     contrast=ContrastConfig(contrast_weight=0.1, token_weight=5.0),
     contrast_loop=LoopConfig(
-        steps=100,
+        steps=1600,
         batch_size=32,
         lr=5e-4,
         weight_decay=0.1,
-        warmup=20,
+        warmup=100,
         ema_decay=0.99,
         mixed_precision="bf16",
-        save_every=50,
+        save_every=200,
     ),
     inflate_loop=replace(_DEMO_COTRAIN, steps=4400, lr=4e-4, warmup=100, ema_decay=0.998),
     sketch=SketchConfig(),
@@ -250,10 +229,8 @@ JUDGE_FILMS = 24
 JUDGE_LOOP = LoopConfig(steps=1200, batch_size=32, lr=2e-3, weight_decay=0.02)
 
 OWN_DATA = Recipe(
-    encoder=replace(  # a world of one's own has no sketch and no correction: the read-out alone
-        DEMO_STAGES.encoder, num_tokens=16, readout_rank=128, layout_rank=0, memory_heads=0
-    ),
-    masked=DEMO_STAGES.masked_for(DEMO_STAGES.encoder.num_voxels),
+    encoder=replace(DEMO_STAGES.encoder, num_tokens=16),  # a world of one's own has no sketch
+    masked=replace(DEMO_STAGES.mask_decoder, encoder=replace(_DEMO_ENCODER, num_tokens=16)),
     mask=DEMO_STAGES.mask_loop,
     mask_subject=DEMO_STAGES.mask_loop,
     contrast=DEMO_STAGES.contrast_loop,

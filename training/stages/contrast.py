@@ -78,7 +78,7 @@ class ContrastTask:
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Batch:
         c = self.contrast
-        windows = augment(self.scans.windows[indices], self.config.patch_size, c.drop, c.noise, generator)
+        windows = augment(self.scans.windows[indices], self.config.patching, c.drop, c.noise, generator)
         image, text, wanted = self.targets.of(self.scans.first_frame[indices], self.scans.clip_frames, generator)
         return Batch({"windows": windows, "which": indices, "image": image, "text": text, "wanted": wanted})
 

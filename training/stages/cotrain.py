@@ -117,8 +117,8 @@ class CotrainTask:
         subject = list(self.scans)[int(torch.randint(len(self.scans), (1,), generator=generator))]
         scans, o = self.scans[subject], self.options
         which = indices % len(scans)
-        patch_size = self.configs[subject].patch_size
-        windows = augment(scans.windows[which], patch_size, o["patch_drop"], o["noise"], generator)
+        patching = self.configs[subject].patching
+        windows = augment(scans.windows[which], patching, o["patch_drop"], o["noise"], generator)
         starts = scans.first_frame[which]
         samples = {"windows": windows, "which": which} | self.noised(self.corpus.clips(starts), generator)
         samples["wanted"] = self.corpus.tokens_of(starts + scans.clip_frames // 2)

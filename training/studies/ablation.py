@@ -23,19 +23,18 @@ import torch
 from torch import Tensor
 
 from mindviz.data import Dataset
-from mindviz.encoder import FMRIEncoder, MaskedConfig
-from mindviz.extensions.readout import ReadOutConfig, rank_of
+from mindviz.encoder import FMRIEncoder, MaskedConfig, initialise_encoder
+from mindviz.extensions.questions import QuestionConfig
 from mindviz.storage import atomic_file, load_arrays, read_json, save_arrays, write_json
 from mindviz.types import MindvizError
 from training.data.scans import TrainingScans, load_scans
-from training.demo.correct import CorrectTask
-from training.demo.crossfit import in_training
 from training.demo.pipeline import DEMO_SEED, Demo
-from training.demo.publish import test_windows
+from training.demo.publish import test_windows, without_attention
+from training.demo.readout import AttendTask, fit_areas, fit_recall, unseen_answers
 from training.demo.recipe import StagesRecipe
-from training.demo.ridge import RidgeFit, begin_encoder, caption_targets
 from training.engine.loop import LoopConfig, train
 from training.stages.contrast import ContrastConfig, ContrastTask
+from training.stages.encoders import PlainEncoder
 from training.stages.mask import MaskTask
 from training.studies.ablation_table import (
     REFERENCE_VARIANT,
@@ -51,25 +50,31 @@ TEST_WINDOWS_AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class Variant:
-    """An encoder, by what sets it apart from the full one.
+    """An encoder, by what sets it apart from the one that it is set against.
 
     Attributes
     ----------
     what : in words, for the report.
-    last : the last stage: the ridge regression alone, its correction (attention still uniform), or the contrast.
-    encoder, contrast : changes of `EncoderConfig` and `ContrastConfig`.
-    pretrained, corrected : whether the contrast begins at what masked modelling and the correction learnt.
-    mask_ratio : of masked modelling; None is the recipe's.
+    kind : asked questions, or the paper's transformer and head.
+    patches : areas, rows of the recipe's patch size, or all voxels in one.
+    window : scans in a window.
+    uniform : whether all areas count alike.
+    decides : whether the prior turns answers into probabilities; otherwise tokens are linear in them.
+    encoder, contrast : changes of `EncoderConfig` and `ContrastConfig`, of the paper's encoder.
+    pretrained : whether the paper's encoder begins at what masked modelling learnt; mask_ratio None is the recipe's.
     against : the variant that it is set against.
     """
 
     name: str
     what: str
-    last: Literal["ridge", "correct", "contrast"] = "contrast"
+    kind: Literal["questions", "published"] = "questions"
+    patches: Literal["areas", "rows", "whole"] = "areas"
+    window: int = 2
+    uniform: bool = False
+    decides: bool = True
     encoder: Mapping[str, Any] = field(default_factory=dict)
     contrast: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool = True
-    corrected: bool = True
     mask_ratio: float | None = None
     against: str = REFERENCE_VARIANT
 
@@ -78,50 +83,48 @@ class Variant:
         return self.name.replace(" ", "_")
 
 
-_NO_READ_OUT = {"readout_rank": 0, "layout_rank": 0, "memory_heads": 0}
-_PUBLISHED_HEAD = "same loss; no ridge, no correction, their steps are contrast"
-_PER_PATCH = Variant(
-    "per patch",
-    f"the published token head, an embedding for each patch; {_PUBLISHED_HEAD}",
-    encoder={"patch_embedding": "per_patch", **_NO_READ_OUT},
+_TRANSFORMER = Variant(
+    "transformer",
+    "the paper's stages with areas as patches, an embedding for each: masked modelling, then contrast",
+    kind="published",
 )
-"""Has no codes that are kept: here masked modelling and contrast reach the tokens."""
 
 
-def _per_patch(name: str, what: str, **changes: Any) -> Variant:
-    other = _PER_PATCH.name
-    return replace(_PER_PATCH, name=f"{other} {name}", what=f"as {other}, {what}", against=other, **changes)
+def _transformer(name: str, what: str, **changes: Any) -> Variant:
+    other = _TRANSFORMER.name
+    return replace(_TRANSFORMER, name=f"{other} {name}", what=f"as {other}, {what}", against=other, **changes)
 
 
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant(REFERENCE_VARIANT, "masked modelling, then correction, then contrast with images and texts"),
-        Variant("ridge", "ridge regression from the window to the caption's tokens, nothing else", last="ridge"),
-        Variant("corrected", "ridge and its correction, uniform attention, no contrast", last="correct"),
-        Variant("text only", "contrast with texts alone", contrast={"image_weight": 0.0}),
-        Variant("image only", "contrast with images alone", contrast={"image_weight": 1.0}),
-        Variant("no contrast", "the tokens' error alone in the last stage", contrast={"contrast_weight": 0.0}),
-        Variant("no pretraining", "the transformer begins at random weights", pretrained=False),
-        Variant("no correction", "contrast from the codes of the ridge", corrected=False, encoder={"memory_heads": 0}),
-        Variant("window 1", "one scan in a window", encoder={"window_size": 1}),
-        Variant("window 3", "three scans in a window", encoder={"window_size": 3}),
+        Variant(REFERENCE_VARIANT, "questions to areas: codes, attention, prior"),
+        Variant("uniform", "the same codes, all areas alike", uniform=True),
+        Variant("one patch", "ridge from all voxels to the answers, the same prior", patches="whole"),
+        Variant("rows", "rows of neighbouring voxels in place of areas", patches="rows"),
+        Variant("linear", "no prior: tokens are a linear function of the answers", decides=False),
+        Variant("window 1", "one scan in a window", window=1),
+        Variant("window 3", "three scans in a window", window=3),
+        _TRANSFORMER,
         Variant(
             "published",
-            f"the published patch embedding (shared) and token head; {_PUBLISHED_HEAD}",
-            encoder={"patch_embedding": "shared", **_NO_READ_OUT},
+            "the paper's stages with rows as patches and one embedding for all, as published",
+            kind="published",
+            patches="rows",
+            encoder={"patch_embedding": "shared"},
+            against=_TRANSFORMER.name,
         ),
-        _PER_PATCH,
-        _per_patch("no pretraining", "from random weights", pretrained=False),
-        _per_patch("mask 0.5", "half of the patches hidden", mask_ratio=0.5),
-        _per_patch(
+        _transformer("rows", "with rows as patches", patches="rows"),
+        _transformer("no pretraining", "from random weights", pretrained=False),
+        _transformer("mask 0.5", "half of the patches hidden", mask_ratio=0.5),
+        _transformer(
             "no augmentation",
             "but no patch is dropped and no noise added in the contrast",
             contrast={"drop": 0.0, "noise": 0.0},
         ),
-        _per_patch("text only", "contrast with texts alone", contrast={"image_weight": 0.0}),
-        _per_patch("image only", "contrast with images alone", contrast={"image_weight": 1.0}),
-        _per_patch("no contrast", "the tokens' error alone", contrast={"contrast_weight": 0.0}),
+        _transformer("text only", "contrast with texts alone", contrast={"image_weight": 0.0}),
+        _transformer("image only", "contrast with images alone", contrast={"image_weight": 1.0}),
+        _transformer("no contrast", "the tokens' error alone", contrast={"contrast_weight": 0.0}),
     )
 }
 
@@ -151,7 +154,7 @@ class OneSubject(Demo):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all variants share. Where scale and settings are the demo's, so are masked model, ridge and correction."""
+    """What all variants share. Where scale and settings are the demo's, so is the masked model."""
 
     demo: OneSubject
     out: Path
@@ -189,64 +192,45 @@ class Bench:
             return self.own_scans
         return load_scans(with_window(self.demo.dataset, size), self.demo.subject)
 
-    def config(self, variant: Variant) -> ReadOutConfig:
-        config = replace(self.stages.encoder_for(self.own_scans.windows.shape[2]), **variant.encoder)
-        return config if rank_of(config) else replace(config, num_tokens=self.demo.words)
+    def config(self, variant: Variant) -> QuestionConfig:
+        asks = variant.kind == "questions"
+        config = self.demo.question_config(self.own_scans) if asks else self.demo.published_config(self.own_scans)
+        voxels = config.num_voxels
+        if variant.patches == "rows":
+            config = replace(config, areas=(), area_names=(), patch_size=self.stages.encoder.patch_size)
+        elif variant.patches == "whole":
+            config = replace(config, areas=(0,) * voxels, area_names=("all",), patch_size=voxels)
+        return replace(config, window_size=variant.window, **variant.encoder)
 
     def contrast(self, variant: Variant) -> ContrastConfig:
         return replace(self.stages.contrast, **variant.contrast)
 
     def loops(self, variant: Variant) -> dict[str, LoopConfig]:
-        """The loops that a variant goes through; one without a read-out has the correction's steps for its contrast."""
-        s, rank = self.stages, rank_of(self.config(variant))
-        more = 0 if rank else s.correct_loop.steps
-        contrast = replace(s.contrast_loop, steps=s.contrast_loop.steps + more)
+        """The loops that a variant goes through."""
+        s, asks = self.stages, variant.kind == "questions"
         used = {
-            "masked": (s.mask_loop, variant.last == "contrast" and variant.pretrained),
-            "correction": (s.correct_loop, variant.last != "ridge" and variant.corrected and rank > 0),
-            "contrast": (contrast, variant.last == "contrast"),
+            "attend": (s.attend_loop, asks),
+            "masked": (s.mask_loop, not asks and variant.pretrained),
+            "contrast": (s.contrast_loop, not asks),
         }
         return {name: scaled_loop(loop, self.scale) for name, (loop, wanted) in used.items() if wanted}
 
-    def targets_of(self, scans: TrainingScans) -> Tensor:
-        """What the captions of training windows say, (N, S, D)."""
-        return caption_targets(scans, self.demo.latents.tokens, self.demo.latents.caption_index)
-
-    # ------------------------------------------------------------------ stages that variants share
     def masked_model(self, variant: Variant) -> MaskedConfig:
         """The masked model that a variant's encoder begins at."""
-        config = self.config(variant)
-        own = self.stages.masked_for(config.num_voxels)
-        cut = replace(own.encoder, patch_embedding=config.patch_embedding, window_size=config.window_size)
-        return replace(own, encoder=cut, mask_ratio=variant.mask_ratio or own.mask_ratio)
+        own = self.stages.mask_decoder
+        return replace(own, encoder=self.config(variant), mask_ratio=variant.mask_ratio or own.mask_ratio)
 
     def masked(self, variant: Variant, scans: TrainingScans) -> dict[str, Tensor]:
         """The tensors that masked modelling gives a variant's encoder."""
         masked = self.masked_model(variant)
-        own = self.stages.masked_for(masked.encoder.num_voxels)
-        if self.scale == 1 and scans is self.own_scans and masked == own:
+        if self.scale == 1 and masked == self.masked_model(_TRANSFORMER):
             return self.demo.masked[self.demo.subject]
         torch.manual_seed(DEMO_SEED)
         task = MaskTask(masked, scans)
-        ratio = "" if masked.mask_ratio == own.mask_ratio else f"_{masked.mask_ratio:g}"
-        folder = self.out / "shared" / f"masked_{masked.encoder.patch_embedding}_{masked.encoder.window_size}{ratio}"
+        ratio = "" if variant.mask_ratio is None else f"_{masked.mask_ratio:g}"
+        folder = self.out / "shared" / f"masked_{variant.patches}_{masked.encoder.patch_embedding}{ratio}"
         train(task, scaled_loop(self.stages.mask_loop, self.scale), folder)
         return task.module.encoder_state()
-
-    def ridge(self, scans: TrainingScans) -> RidgeFit:
-        if scans is self.own_scans:
-            return self.demo.ridge[self.demo.subject]
-        return self.demo.fitted(scans, self.out / "shared")
-
-    def correction(self, config: ReadOutConfig, scans: TrainingScans, fit: RidgeFit) -> dict[str, Tensor]:
-        """The read-out's correction for the codes of `fit`."""
-        if self.scale == 1 and scans is self.own_scans:
-            return self.demo.corrections[self.demo.subject]
-        wanted, captions = self.demo.wanted(scans), self.demo.latents.tokens
-        torch.manual_seed(DEMO_SEED)
-        task = CorrectTask(config, fit, wanted, self.stages.correct, captions)
-        folder = self.out / "shared" / f"correction_{config.window_size}"
-        return train(task, scaled_loop(self.stages.correct_loop, self.scale), folder).state_dict()
 
 
 @torch.inference_mode()
@@ -257,22 +241,40 @@ def said_by(encoder: FMRIEncoder, windows: Tensor) -> Tensor:
 
 def train_variant(bench: Bench, variant: Variant) -> Tensor:
     """Train a variant, or go on with it, and return its tokens (M, S, D) of the test windows."""
-    config = bench.config(variant)
-    scans = bench.scans(config.window_size)
-    tests = test_windows(with_window(bench.demo.dataset, config.window_size), scans)
-    fit = bench.ridge(scans) if rank_of(config) else None
-    if variant.last == "ridge":
-        assert fit is not None
-        return fit.windows_to_tokens(tests, (config.num_tokens, config.token_dim))
-    correction = bench.correction(config, scans, fit) if fit is not None and variant.corrected else None
-    if variant.last == "correct":
-        assert fit is not None and correction is not None
-        return said_by(begin_encoder(config, fit=fit, correction=correction), tests)
+    scans = bench.scans(variant.window)
+    tests = test_windows(with_window(bench.demo.dataset, variant.window), scans)
+    return (_asked if variant.kind == "questions" else _published)(bench, variant, scans, tests)
+
+
+def _asked(bench: Bench, variant: Variant, scans: TrainingScans, tests: Tensor) -> Tensor:
+    """Tokens of a variant that is asked questions."""
+    config, asked = bench.config(variant), bench.demo.asked
+    fit = fit_areas(scans.windows, asked.targets(scans, bench.demo.latents), config.patching, config.sizes)
+    torch.manual_seed(DEMO_SEED)
+    if not config.areas:
+        config = replace(config, area_names=tuple(f"row {i}" for i in range(config.patching.num_patches)))
+    task = AttendTask([(config, fit)], asked.recall)
+    train(task, bench.loops(variant)["attend"], bench.out / variant.folder)
+    encoder = task.module.encoder(bench.config(variant), fit)
+    if variant.uniform:
+        encoder = without_attention(encoder)
+    if variant.decides:
+        return said_by(encoder, tests)
+    with torch.inference_mode():
+        known, given = unseen_answers(encoder, fit), torch.cat([encoder.answers(part) for part in tests.split(64)])
+    weight, bias = fit_recall(known, encoder.readout.prior.recall(fit.targets).view(len(known), config.num_tokens, -1))
+    return (given @ weight.T + bias).view(len(tests), config.num_tokens, -1)
+
+
+def _published(bench: Bench, variant: Variant, scans: TrainingScans, tests: Tensor) -> Tensor:
+    """Tokens of a variant with the paper's transformer and head."""
     masked = bench.masked(variant, scans) if variant.pretrained else None
     targets = bench.demo.targets
     torch.manual_seed(DEMO_SEED)
-    encoder = in_training(begin_encoder(config, masked, fit, correction), fit)
-    task = ContrastTask(encoder, scans, targets, bench.contrast(variant))
+    encoder = FMRIEncoder(bench.config(variant))
+    if masked is not None:
+        initialise_encoder(encoder, masked)
+    task = ContrastTask(PlainEncoder(encoder), scans, targets, bench.contrast(variant))
     train(task, bench.loops(variant)["contrast"], bench.out / variant.folder)
     return said_by(task.module.encoder, tests)
 
@@ -280,9 +282,9 @@ def train_variant(bench: Bench, variant: Variant) -> Tensor:
 def settings_of(bench: Bench, variant: Variant) -> dict[str, Any]:
     """How a variant is made, as ``variant.json`` has it."""
     settings = {
+        "variant": asdict(variant),
         "encoder": asdict(bench.config(variant)),
         "contrast": asdict(bench.contrast(variant)),
-        "correct": asdict(bench.stages.correct),
         "masked": {**asdict(bench.masked_model(variant)), "encoder": None},
         "loops": {name: asdict(loop) for name, loop in bench.loops(variant).items()},
         "facts": bench.facts,
@@ -320,9 +322,11 @@ def write_ablation(bench: Bench) -> dict[str, Any]:
     """Score every variant that the folder holds; write ``ablation.json`` and ``ablation.md`` and return the former."""
     held = _held(bench)
     said = {v.name: load_arrays(bench.out / v.folder / "tokens.safetensors")["tokens"] for v in held}
-    said = {name: tokens[:, : bench.demo.words] for name, tokens in said.items()}
+    words = bench.demo.latents.tokens.shape[1]
+    said = {name: tokens[:, :words] for name, tokens in said.items()}
     rows = table_of(said, bench.clips, {v.name: v.against for v in held})
-    mean = bench.targets_of(bench.own_scans).mean(0).numpy()
+    frames = bench.own_scans.first_frame + bench.own_scans.clip_frames // 2
+    mean = bench.demo.latents.tokens_of(frames).mean(0).numpy()
     variants = {}
     for v in held:
         loops = read_json(bench.out / v.folder / "variant.json")["loops"]

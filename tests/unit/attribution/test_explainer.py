@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 
 from mindviz.attribution import explainer as explainer_module
 from mindviz.attribution.attention import attention_received, attention_rollout
@@ -20,7 +21,6 @@ from mindviz.checkpoint.subject import read_encoder, write_encoder
 from mindviz.data import Dataset
 from mindviz.data.whole_runs import run_scans, shuffled_scans
 from mindviz.decoder import Decoder
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 from mindviz.types import MindvizError, Window
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder, has_readout, make_encoder, rank_of
 
 from mindviz.encoder import EncoderConfig, FMRIEncoder
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder, has_readout, make_encoder, rank_of
 from mindviz.types import MindvizError
 
 READ_OUT = ReadOutConfig(

@@ -9,13 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from mindviz.extensions.readout import Correction, FactorMemory, ReadOutEncoder
 from support import tiny
 from support.sketched import ENCODER, SKETCH, generator, make_fit, make_latents, make_scans
 from support.tasks import loss_of
+from training.demo.correct import CorrectConfig, CorrectTask
+from training.demo.crossfit import CrossFitted, half_of, in_training, unseen_tokens
+from training.demo.ridge import RidgeFit, fit_ridge, set_read_out
 
 from mindviz.checkpoint.folder import read_unet_config
 from mindviz.diffusion import VideoUNet, build_unet2d
-from mindviz.extensions.readout import Correction, FactorMemory, ReadOutEncoder
 from mindviz.extensions.sketch import Sketch, SketchConfig, most_typical
 from mindviz.extensions.sketched_unet import SKETCH_INPUT, SketchedUNet, SketchedUNetConfig, make_unet
 from mindviz.storage import config_from_dict, load_module, save_module
@@ -23,11 +26,8 @@ from mindviz.types import MindvizError, SamplingSettings
 from training.data.latents import LatentCorpus
 from training.data.scans import TrainingScans
 from training.demo.conditions import DemoConditions, smudged
-from training.demo.correct import CorrectConfig, CorrectTask
 from training.demo.cotrain import CaptionedCotrainTask
-from training.demo.crossfit import CrossFitted, half_of, in_training, unseen_tokens
 from training.demo.recipe import DEMO_PRETRAINED
-from training.demo.ridge import RidgeFit, fit_ridge, set_read_out
 from training.demo.sketch import SketchTask, begin_sketch
 from training.stages.inflate import VideoTask
 

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 from support import tiny
+from training.demo.correct import CorrectConfig
 
 from mindviz.data import Dataset
 from mindviz.diffusion import VAEConfig
 from mindviz.diffusion.clip import ClipConfig
 from mindviz.encoder import MaskedConfig
 from mindviz.extensions.naming import NamerConfig
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 from mindviz.extensions.sketch import SketchConfig
 from mindviz.metrics.inference import bootstrap_interval
 from mindviz.storage import load_arrays, save_arrays
 from mindviz.types import MindvizError, VideoClip
 from mindviz.video import write_mp4
 from training.data.scans import load_scans
-from training.demo.correct import CorrectConfig
 from training.demo.publish import test_windows as windows_of_tests
 from training.demo.recipe import DEMO_PRETRAINED, PretrainedRecipe, StagesRecipe
 from training.demo.world import WorldRecipe
