@@ -60,8 +60,8 @@ class EncoderConfig:
             raise MindvizError(f"patch_embedding must be shared or per_patch, found {self.patch_embedding!r}")
         if self.embed_dim % 2:
             raise MindvizError(f"embed_dim must be even for the position embedding, found {self.embed_dim}")
-        named = len(set(self.area_names))
-        if named != len(self.area_names) or named != (self.patching.num_patches if self.areas else 0):
+        patches, named = self.patching.num_patches, len(set(self.area_names))
+        if not named == len(self.area_names) == (patches if self.areas else 0):
             raise MindvizError(f"areas: expected a name of its own for each, found {self.area_names}")
 
     @property

@@ -195,9 +195,12 @@ class Bench:
     def config(self, variant: Variant) -> QuestionConfig:
         asks = variant.kind == "questions"
         config = self.demo.question_config(self.own_scans) if asks else self.demo.published_config(self.own_scans)
-        voxels = config.num_voxels
-        if variant.patches == "rows":
-            config = replace(config, areas=(), area_names=(), patch_size=self.stages.encoder.patch_size)
+        voxels, row = config.num_voxels, self.stages.encoder.patch_size
+        if variant.patches == "rows" and asks:  # which areas are asked is learnt by their names
+            rows = tuple(i // row for i in range(voxels))
+            config = replace(config, areas=rows, area_names=tuple(f"row {i}" for i in sorted({*rows})), patch_size=row)
+        elif variant.patches == "rows":
+            config = replace(config, areas=(), area_names=(), patch_size=row)
         elif variant.patches == "whole":
             config = replace(config, areas=(0,) * voxels, area_names=("all",), patch_size=voxels)
         return replace(config, window_size=variant.window, **variant.encoder)
@@ -251,11 +254,9 @@ def _asked(bench: Bench, variant: Variant, scans: TrainingScans, tests: Tensor) 
     config, asked = bench.config(variant), bench.demo.asked
     fit = fit_areas(scans.windows, asked.targets(scans, bench.demo.latents), config.patching, config.sizes)
     torch.manual_seed(DEMO_SEED)
-    if not config.areas:
-        config = replace(config, area_names=tuple(f"row {i}" for i in range(config.patching.num_patches)))
     task = AttendTask([(config, fit)], asked.recall)
     train(task, bench.loops(variant)["attend"], bench.out / variant.folder)
-    encoder = task.module.encoder(bench.config(variant), fit)
+    encoder = task.module.encoder(config, fit)
     if variant.uniform:
         encoder = without_attention(encoder)
     if variant.decides:

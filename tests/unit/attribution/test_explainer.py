@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
+from support.sketched import ENCODER
 
 from mindviz.attribution import explainer as explainer_module
 from mindviz.attribution.attention import attention_received, attention_rollout
@@ -21,6 +21,7 @@ from mindviz.checkpoint.subject import read_encoder, write_encoder
 from mindviz.data import Dataset
 from mindviz.data.whole_runs import run_scans, shuffled_scans
 from mindviz.decoder import Decoder
+from mindviz.extensions.questions import QuestionEncoder
 from mindviz.types import MindvizError, Window
 
 
@@ -264,27 +265,13 @@ def test_windows_of_another_subject_are_refused(explainer: Explainer, dataset: D
 
 def test_an_untrained_read_out_says_something_else_of_every_window(tmp_path: Path) -> None:
     """Without random codes it would say the same of all, and every map of it would be made of rounding errors."""
-    config = ReadOutConfig(
-        num_voxels=40,
-        patch_size=8,
-        embed_dim=8,
-        depth=1,
-        num_heads=2,
-        num_tokens=5,
-        token_dim=8,
-        readout_rank=6,
-        readout_hidden=8,
-        layout_rank=2,
-        memory_heads=3,
-        memory_slots=2,
-    )
-    write_encoder(tmp_path, "", ReadOutEncoder(config))
+    write_encoder(tmp_path, "", QuestionEncoder(ENCODER))
     untrained, again = (read_encoder(tmp_path, "", "untrained").eval() for _ in range(2))
     windows, mean = torch.randn(6, 2, 40), torch.zeros(2, 40)
     with torch.no_grad():
         assert untrained(windows).std(0).mean() > 1e-3
         assert torch.equal(untrained(windows), again(windows))
     np.testing.assert_allclose(integrated_gradients(untrained, windows, mean, 64).sum((1, 2)), 1, atol=0.05)
-    blank = ReadOutEncoder(config).eval()  # no codes
+    blank = QuestionEncoder(ENCODER).eval()  # no codes
     with pytest.raises(MindvizError, match="found one at the same place"):
         integrated_gradients(blank, windows, mean)

@@ -220,3 +220,65 @@ def test_the_head_weighs_image_and_text_alike() -> None:
     assert np.allclose(np.linalg.norm(fmri, axis=1), 1.0, atol=1e-5)
     expected = 0.5 * numpy_info_nce(fmri, image.numpy(), 10.0) + 0.5 * numpy_info_nce(fmri, text.numpy(), 10.0)
     assert head.loss(tokens, image, text).item() == pytest.approx(expected, rel=1e-4)
+
+
+# ---------------------------------------------------------------------- areas as patches
+AREAS = (1, 0, -1, 1, 1, 0, 2, 2)
+
+
+def test_areas_are_patches_of_different_sizes() -> None:
+    patching = Patching(8, 3, areas=AREAS)
+    assert patching.num_patches == 3 and patching.length == 9
+    np.testing.assert_array_equal(patching.places(), [[1, 5, -1], [0, 3, 4], [6, 7, -1]])
+    np.testing.assert_array_equal(patching.of_voxels(), AREAS)
+    padded = patching.pad(torch.arange(1.0, 9.0)[None])
+    assert padded.tolist() == [[2, 6, 0, 1, 4, 5, 7, 8, 0]]
+    values = patching.to_voxels(np.array([[1.0, 2.0, 3.0]]))
+    assert values.tolist() == [[2, 1, 0, 2, 2, 1, 3, 3]]
+    with pytest.raises(MindvizError, match="expected 8 voxels, found 7"):
+        patching.pad(torch.zeros(1, 7))
+
+
+@pytest.mark.parametrize("embedding", ["shared", "per_patch"])
+def test_an_encoder_of_areas_does_not_hear_voxels_of_none(embedding: str) -> None:
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        num_voxels=8,
+        patch_size=3,
+        embed_dim=8,
+        depth=1,
+        num_heads=2,
+        num_tokens=2,
+        token_dim=4,
+        patch_embedding=embedding,
+        areas=AREAS,
+        area_names=("a", "b", "c"),
+    )
+    encoder = FMRIEncoder(config).eval()
+    bold = torch.randn(2, 2, 8)
+    other = bold.clone()
+    other[..., 2] += 9
+    assert torch.equal(encoder(bold), encoder(other))
+    tokens, layers = encoder.encode(bold, attention=True)
+    assert tokens.shape == (2, 2, 4) and layers[0].spatial.shape == (4, 2, 3, 3)
+    if embedding == "per_patch":
+        assert encoder.patch_embed.weight.shape == (7, 8), "only places that hold a voxel have weights"
+
+
+def test_masked_modelling_scores_only_places_that_hold_a_voxel() -> None:
+    torch.manual_seed(0)
+    encoder = EncoderConfig(
+        num_voxels=8, patch_size=3, embed_dim=8, depth=1, num_heads=2, areas=AREAS, area_names=("a", "b", "c")
+    )
+    model = MaskedAutoencoder(MaskedConfig(encoder, decoder_dim=8, decoder_depth=1, decoder_heads=2)).eval()
+    scans, order = torch.randn(5, 8), torch.tensor([[0, 1, 2]] * 5)
+    found = model(scans, order)
+    wanted = model.patching.pad(scans).view(5, 3, 3)
+    held = torch.from_numpy(model.patching.places() >= 0)
+    errors = [
+        (found.prediction[i, p][held[p]] - wanted[i, p][held[p]]).square().mean()
+        for i in range(5)
+        for p in range(3)
+        if found.mask[i, p]
+    ]
+    torch.testing.assert_close(found.loss, torch.stack(errors).mean())

@@ -1,4 +1,4 @@
-"""The sketch: drawn first, then painted; and the read-out's memory and layout that feed it."""
+"""The sketch: drawn first, then painted; and co-training with it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mindviz.extensions.readout import Correction, FactorMemory, ReadOutEncoder
 from support import tiny
-from support.sketched import ENCODER, SKETCH, generator, make_fit, make_latents, make_scans
+from support.sketched import SKETCH, generator, make_encoder, make_latents, make_scans
 from support.tasks import loss_of
-from training.demo.correct import CorrectConfig, CorrectTask
-from training.demo.crossfit import CrossFitted, half_of, in_training, unseen_tokens
-from training.demo.ridge import RidgeFit, fit_ridge, set_read_out
 
 from mindviz.checkpoint.folder import read_unet_config
 from mindviz.diffusion import VideoUNet, build_unet2d
@@ -27,6 +23,7 @@ from training.data.latents import LatentCorpus
 from training.data.scans import TrainingScans
 from training.demo.conditions import DemoConditions, smudged
 from training.demo.cotrain import CaptionedCotrainTask
+from training.demo.readout import in_training
 from training.demo.recipe import DEMO_PRETRAINED
 from training.demo.sketch import SketchTask, begin_sketch
 from training.stages.inflate import VideoTask
@@ -47,11 +44,6 @@ def scans() -> TrainingScans:
 @pytest.fixture
 def sketch(latents: LatentCorpus) -> Sketch:
     return begin_sketch(SKETCH, latents)
-
-
-@pytest.fixture(scope="module")
-def fit(scans: TrainingScans, latents: LatentCorpus) -> RidgeFit:
-    return make_fit(scans, latents)[0]
 
 
 # ---------------------------------------------------------------------- the sketch
@@ -237,95 +229,11 @@ def test_guidance_of_a_sketch_is_a_finite_number() -> None:
         SamplingSettings(sketch_guidance=math.nan)
 
 
-# ---------------------------------------------------------------------- memory and layout of the read-out
-def test_a_memory_recalls_pairs_that_never_met() -> None:
-    """Two factors of eight values each, whose codes add; eight pairs are never shown, and told shrunken."""
-    torch.manual_seed(0)
-    first, second = torch.randn(8, 12), torch.randn(8, 12)
-    clean = torch.stack([first[i] + second[j] for i in range(8) for j in range(8) if i != j])
-    unseen = first + second
-    memory, g = FactorMemory(12, heads=12, slots=4), generator()
-    memory.start(g)
-    optimizer = torch.optim.Adam(memory.parameters(), 3e-3)
-    for _ in range(1000):
-        which = torch.randint(len(clean), (64,), generator=g)
-        said = 0.5 * clean[which] + 0.2 * torch.randn(64, 12, generator=g)
-        loss = (memory(said) - clean[which]).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        recalled = memory(0.5 * unseen, 1.5)
-    assert (torch.cdist(recalled, unseen).argmin(1) == torch.arange(8)).all()
-    assert (recalled - unseen).norm() < 0.6 * (0.5 * unseen - unseen).norm()  # much of the shrinking is undone
-
-
-def test_sharpness_is_an_inverse_temperature() -> None:
-    torch.manual_seed(0)
-    memory, code = FactorMemory(6, 3, 4), torch.randn(5, 6)
-    asked = (10 * memory.query(code)).view(5, 3, 4)
-    for sharpness in (1.0, 3.0):
-        slots = (sharpness * asked).softmax(-1).flatten(1)
-        expected = 10 * memory.recall(slots)
-        torch.testing.assert_close(memory(code, sharpness), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_the_layout_goes_around_the_memory() -> None:
-    torch.manual_seed(0)
-    correction, code = Correction(ENCODER).eval(), torch.randn(3, 6)
-    correction.start()
-    found = correction(code)
-    assert torch.equal(found[:, 4:], code[:, 4:])  # the residual network adds nothing yet
-    torch.testing.assert_close(found[:, :4], correction.memory(code[:, :4], 2.0))
-    torch.testing.assert_close(correction(code, 1.0)[:, :4], correction.memory(code[:, :4]))
-
-
-def test_two_fits_side_by_side_speak_of_their_own_tokens(scans: TrainingScans, latents: LatentCorpus) -> None:
-    both, wanted = make_fit(scans, latents)
-    assert both.out.shape == (40, 6) and not both.out[:32, 4:].any() and not both.out[32:, :4].any()
-    alone = fit_ridge(scans.windows, wanted[:, :4], 4).windows_to_tokens(scans.windows, (4, 8))
-    torch.testing.assert_close(both.windows_to_tokens(scans.windows, (5, 8))[:, :4], alone, atol=1e-4, rtol=1e-4)
-
-
-def test_the_correction_learns_and_halves_do_not_know_their_windows(
-    scans: TrainingScans, latents: LatentCorpus, fit: RidgeFit
-) -> None:
-    torch.manual_seed(0)
-    wanted, half = make_fit(scans, latents)[1], half_of(fit.fold, len(fit.fold_into))
-    assert half.tolist() == [0] * 12 + [1] * 12
-    states, begun = [], []
-    for i in range(2):
-        rows = torch.nonzero(half != i)[:, 0]
-        task = CorrectTask(ENCODER, fit, wanted, CorrectConfig(whitening=1.0), latents.tokens, rows)
-        assert len(task) == 12
-        optimizer, g = torch.optim.Adam(task.module.parameters(), 3e-3), generator()
-        for _ in range(60):
-            loss = loss_of(task, torch.randint(12, (16,), generator=g), g)[0]
-            begun.append(loss.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        assert begun[-1] < 0.9 * begun[-60]
-        states.append(task.module.state_dict())
-    encoder = ReadOutEncoder(ENCODER)
-    set_read_out(encoder, fit)
-    tokens = unseen_tokens(encoder, fit, scans.windows, states)
-    for i in range(2):
-        correction = Correction(ENCODER).eval()
-        correction.load_state_dict(states[i])
-        expected = fit.tokens(correction(fit.unseen), (5, 8))
-        torch.testing.assert_close(tokens[half == i], expected[half == i], atol=1e-4, rtol=1e-4)
-    assert not any(p.requires_grad for p in encoder.readout.correction.parameters())
-    with pytest.raises(MindvizError, match="expected 2 corrections or none, found 1"):
-        CrossFitted(encoder, fit, states[:1])
-
-
+# ---------------------------------------------------------------------- co-training
 def test_co_training_with_sketches_and_captions(
-    plain: VideoUNet, sketch: Sketch, scans: TrainingScans, latents: LatentCorpus, fit: RidgeFit
+    plain: VideoUNet, sketch: Sketch, scans: TrainingScans, latents: LatentCorpus
 ) -> None:
-    torch.manual_seed(0)
-    encoder = ReadOutEncoder(ENCODER)
-    set_read_out(encoder, fit)
+    encoder, fit = make_encoder(scans, latents)
     seen = []
     for rate in (0.0, 1.0):
         trained = {"1": in_training(encoder, fit)}
@@ -336,12 +244,3 @@ def test_co_training_with_sketches_and_captions(
         seen.append(figures["tokens"])
         assert task.module.unet.conv_in.sketch.weight.grad.abs().max() > 0
     assert seen[0] > 0 and seen[1] == 0
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"layout_rank": 6}, {"layout_rank": 2, "num_tokens": 1}, {"memory_heads": -1}, {"memory_sharpness": 0.0}],
-)
-def test_bad_read_outs(changes: dict) -> None:
-    with pytest.raises(MindvizError):
-        replace(ENCODER, **changes)

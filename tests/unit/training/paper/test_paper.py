@@ -52,11 +52,10 @@ def test_every_stage_of_the_recipe_fits_a_gpu_of_24_gb(name: str) -> None:
 def test_the_demo_recipe_is_the_demos() -> None:
     from training.demo.recipe import DEMO_STAGES
 
-    assert OWN_DATA.masked_for(100) == DEMO_STAGES.masked_for(100)
-    own, demo = OWN_DATA.encoder_for(100, 16, 128), DEMO_STAGES.encoder_for(100)
-    only = {"num_tokens", "readout_rank", "layout_rank", "memory_heads"}  # of the sketch and the correction
-    assert {f for f in vars(demo) if getattr(own, f) != getattr(demo, f)} == only
-    assert (own.readout_rank, own.layout_rank) == (demo.readout_rank - demo.layout_rank, 0)
+    own, demo = OWN_DATA.encoder_for(3008, 16, 128), DEMO_STAGES.encoder
+    assert {f for f in vars(demo) if getattr(own, f) != getattr(demo, f)} == {"num_tokens"}  # no layout token
+    mine, theirs = OWN_DATA.masked_for(100), DEMO_STAGES.mask_decoder
+    assert {f for f in vars(mine) if getattr(mine, f) != getattr(theirs, f)} == {"encoder"}
     assert OWN_DATA.masked_for(100, 0.5).mask_ratio == 0.5
 
 

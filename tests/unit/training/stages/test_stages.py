@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +13,7 @@ from mindviz.checkpoint.subject import SubjectData
 from mindviz.diffusion import LatentCodec, VAEConfig, VideoUNet, build_unet2d
 from mindviz.diffusion.clip import ClipConfig
 from mindviz.encoder import EncoderConfig, FMRIEncoder, MaskedConfig, contrastive_loss, info_nce
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
+from mindviz.encoder.patching import Patching
 from mindviz.types import MindvizError
 from training.data.corpus import Corpus
 from training.data.latents import LatentCorpus, encode_frames
@@ -24,12 +21,9 @@ from training.data.scans import TrainingScans, augment
 from training.data.targets import Targets
 from training.demo.clip import ClipTask
 from training.demo.codec import DecoderTask
-from training.demo.correct import CorrectConfig, CorrectTask
-from training.demo.crossfit import CrossFitted, in_training
 from training.demo.image import ImageTask
 from training.demo.pca_codec import begin_at_components, patch_components
 from training.demo.recipe import DEMO_PRETRAINED
-from training.demo.ridge import RidgeFit, begin_encoder, caption_targets, fit_ridge, kept_ridge, set_read_out
 from training.stages.contrast import ContrastConfig, ContrastTask
 from training.stages.cotrain import CotrainTask
 from training.stages.denoising import Noising, denoising_loss, drop_condition
@@ -252,42 +246,17 @@ def test_cotraining_moves_encoders_and_attention_but_no_convolution(
 
 def test_augmentation_silences_whole_patches_and_keeps_the_mean() -> None:
     windows = torch.ones(3000, 2, 20)
-    silent = augment(windows, 8, drop=0.25, noise=0.0, generator=_generator())
+    silent = augment(windows, Patching(20, 8), drop=0.25, noise=0.0, generator=_generator())
     patches = torch.stack([silent[:, 0, :8].mean(1), silent[:, 0, 8:16].mean(1), silent[:, 0, 16:].mean(1)], 1)
     assert set(np.round(patches.unique().tolist(), 4)) == {0.0, 1.3333}
     assert torch.equal(silent[:, 0], silent[:, 1])
     assert silent.mean() == pytest.approx(1, abs=0.02)
-    noisy = augment(torch.zeros(500, 2, 20), 8, drop=0.0, noise=0.3, generator=_generator())
+    noisy = augment(torch.zeros(500, 2, 20), Patching(20, 8), drop=0.0, noise=0.3, generator=_generator())
     assert noisy.std() == pytest.approx(0.3, abs=0.01)
-
-
-def test_the_ridge_fit_is_that_of_scikit_learn_and_the_unseen_runs_are_unseen() -> None:
-    from sklearn.linear_model import Ridge
-
-    generator = _generator()
-    windows = torch.randn(60, 2, 10, generator=generator).double()
-    wanted = torch.randn(20, 12, generator=generator).double()
-    targets = (windows.flatten(1) @ wanted + torch.randn(60, 12, generator=generator)).view(60, 4, 3)
-    windows = windows - windows.mean(0)
-    fit = fit_ridge(windows, targets, rank=12, folds=3)
-    x, y = windows.flatten(1).numpy(), targets.flatten(1).numpy()
-    directions = (fit.out / fit.out.norm(dim=0)).numpy()
-    expected = np.stack(
-        [Ridge(alpha=float(p)).fit(x, y @ directions[:, i]).predict(x) for i, p in enumerate(fit.penalty)], 1
-    )
-    found = fit.windows_to_tokens(windows, (4, 3)).flatten(1).numpy() @ directions
-    np.testing.assert_allclose(found, expected, atol=1e-8)
-    for i, p in enumerate(fit.penalty):
-        z = y @ directions[:, i]
-        first = Ridge(alpha=float(p), fit_intercept=False).fit(x[20:], z[20:] - z[20:].mean())
-        said = fit.unseen[:20, i].numpy() * float(fit.out[:, i].norm())
-        np.testing.assert_allclose(said, first.predict(x[:20]), atol=1e-8)
-    means = torch.stack([(targets.flatten(1)[fit.fold != k].mean(0) - fit.bias) @ fit.out for k in range(3)])
-    unseen = fit.unseen + means[fit.fold] / fit.out.square().sum(0)  # predictions, their folds' means included
-    torch.testing.assert_close(unseen.std(0), torch.ones(12).double())
-    assert fit.error < fit.baseline
-    padded = fit_ridge(windows, targets[:, :1, :2], rank=4, folds=3)
-    assert padded.out.shape == (2, 4) and not padded.out[:, 2:].any() and not padded.into[2:].any()
+    areas = Patching(5, 2, areas=(1, 0, -1, 0, 1))
+    silent = augment(torch.ones(400, 1, 5), areas, drop=0.5, noise=0.0, generator=_generator())[:, 0]
+    assert torch.equal(silent[:, 0], silent[:, 4]) and torch.equal(silent[:, 1], silent[:, 3])
+    assert (silent[:, 2] == 1).all() and set(silent[:, :2].unique().tolist()) == {0.0, 2.0}
 
 
 def test_the_denoising_loss_weighs_channels(latents: LatentCorpus) -> None:
@@ -300,80 +269,6 @@ def test_the_denoising_loss_weighs_channels(latents: LatentCorpus) -> None:
     weights = latents.channel_weights
     variance = latents.latents.transpose(0, 1).flatten(1).var(1)
     torch.testing.assert_close(weights, variance / variance.mean())
-
-
-def test_a_kept_ridge_fit_is_the_fit(scans: TrainingScans, latents: LatentCorpus, tmp_path: Path) -> None:
-    targets = caption_targets(scans, latents.tokens, latents.caption_index)
-    fit = fit_ridge(scans.windows, targets, rank=5)
-    for _ in range(2):  # made, then read
-        kept = kept_ridge(tmp_path, scans, targets, rank=5)
-        assert all(torch.equal(getattr(kept, field.name), getattr(fit, field.name)) for field in fields(RidgeFit))
-    assert len(list(tmp_path.iterdir())) == 1
-    kept_ridge(tmp_path, scans, targets + 1, rank=5)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-READ_OUT = ReadOutConfig(**vars(ENCODER), readout_rank=4, readout_hidden=8, readout_dropout=0.0)
-
-
-def test_training_sees_what_codes_say_that_never_saw_the_window(scans: TrainingScans, latents: LatentCorpus) -> None:
-    torch.manual_seed(0)
-    targets = caption_targets(scans, latents.tokens, latents.caption_index)
-    fit = fit_ridge(scans.windows, targets, rank=4)
-    encoder = ReadOutEncoder(READ_OUT)
-    set_read_out(encoder, fit)
-    trained = CrossFitted(encoder, fit).eval()
-    with torch.inference_mode():
-        shape = tuple(targets.shape[1:])
-        torch.testing.assert_close(encoder(scans.windows), fit.windows_to_tokens(scans.windows, shape))
-        rows = torch.tensor([23, 0, 9, 14, 1])  # of several folds, in no order
-        found = trained(scans.windows[rows], rows)
-        torch.testing.assert_close(found, fit.tokens(fit.unseen[rows], shape), atol=1e-4, rtol=1e-4)
-        assert (found - encoder(scans.windows[rows])).abs().max() > 1e-2
-    with pytest.raises(MindvizError, match="it is 0, found one"):
-        in_training(FMRIEncoder(ENCODER), fit)
-    with pytest.raises(MindvizError, match="it is 4, found none"):
-        in_training(encoder, None)
-
-
-def test_no_stage_retrains_the_codes(scans: TrainingScans, latents: LatentCorpus) -> None:
-    torch.manual_seed(0)
-    fit = fit_ridge(scans.windows, caption_targets(scans, latents.tokens, latents.caption_index), rank=4)
-    targets = Targets(torch.randn(36, 6), torch.randn(4, 6), latents.tokens, latents.caption_index)
-    task = ContrastTask(in_training(begin_encoder(READ_OUT, fit=fit), fit), scans, targets, ContrastConfig())
-    encoder = task.module.encoder
-    loss_of(task, torch.arange(8), _generator())[0].backward()
-    assert encoder.readout.codes.grad is None and encoder.readout.out.weight.grad is None
-    assert encoder.readout.keys.weight.grad.abs().max() > 0
-
-    twin = ReadOutEncoder(READ_OUT)  # as training.demo.pipeline copies it: every parameter asks for gradients again
-    twin.load_state_dict(encoder.state_dict())
-    cotrain = CotrainTask(
-        {"1": in_training(twin, fit)}, VideoUNet(tiny.UNET), {"1": scans}, latents, SCHEDULER, dropout=1.0
-    )
-    loss_of(cotrain, torch.arange(4), _generator())[0].backward()
-    assert twin.readout.codes.grad is None and twin.readout.out.weight.grad is None
-    assert twin.readout.correction.fc3.weight.grad.abs().max() > 0  # the negative alone was seen
-
-
-def test_the_correction_brings_codes_nearer_to_the_captions(scans: TrainingScans, latents: LatentCorpus) -> None:
-    torch.manual_seed(0)
-    tokens = caption_targets(scans, latents.tokens, latents.caption_index)
-    fit = fit_ridge(scans.windows, tokens, rank=4)
-    task = CorrectTask(READ_OUT, fit, tokens, CorrectConfig(noise=0.0))
-    optimizer = torch.optim.Adam(task.module.parameters(), 1e-2)
-    losses = []
-    for _ in range(150):
-        loss, _ = loss_of(task, torch.arange(24), _generator())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    unit = fit.out / fit.out.norm(dim=0).clamp_min(1e-9)  # what no code can say does not count
-    wanted = tokens.flatten(1) - fit.bias
-    error, variance = (((x @ unit) ** 2).mean() for x in (fit.unseen @ fit.out.T - wanted, wanted))
-    assert losses[0] == pytest.approx(float(error / variance), rel=1e-4)  # the mean itself has a loss of 1
-    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize(("image_weight", "trained"), [(0.0, "text"), (1.0, "image")])

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mindviz.extensions.readout import ReadOutConfig, ReadOutEncoder
 from support import tiny
-from training.demo.correct import CorrectConfig
 
 from mindviz.data import Dataset
 from mindviz.diffusion import VAEConfig
 from mindviz.diffusion.clip import ClipConfig
 from mindviz.encoder import MaskedConfig
 from mindviz.extensions.naming import NamerConfig
+from mindviz.extensions.questions import QuestionConfig
 from mindviz.extensions.sketch import SketchConfig
 from mindviz.metrics.inference import bootstrap_interval
+from mindviz.simulate.films import caption_phrases
 from mindviz.storage import load_arrays, save_arrays
 from mindviz.types import MindvizError, VideoClip
 from mindviz.video import write_mp4
@@ -42,7 +42,7 @@ from training.studies.ablation_table import (
 )
 
 LOOP = LoopConfig(steps=4, batch_size=6, lr=1e-3, warmup=2, save_every=2)
-ENCODER = ReadOutConfig(
+ENCODER = QuestionConfig(
     num_voxels=320,
     patch_size=32,
     embed_dim=8,
@@ -51,19 +51,13 @@ ENCODER = ReadOutConfig(
     num_tokens=7,
     token_dim=8,
     patch_embedding="per_patch",
-    readout_rank=8,
-    readout_hidden=8,
-    layout_rank=4,
-    memory_heads=2,
-    memory_slots=2,
+    key_dim=4,
 )
 STAGES = StagesRecipe(
     encoder=ENCODER,
-    mask_decoder=MaskedConfig(encoder=ENCODER.without_readout(), decoder_dim=8, decoder_depth=1, decoder_heads=2),
+    mask_decoder=MaskedConfig(encoder=ENCODER, decoder_dim=8, decoder_depth=1, decoder_heads=2),
     mask_loop=LOOP,
-    correct=CorrectConfig(),
-    correct_loop=LOOP,
-    half_correct_loop=LOOP,
+    attend_loop=replace(LOOP, steps=40, lr=0.05),
     contrast=ContrastConfig(),
     contrast_loop=LOOP,
     inflate_loop=LOOP,
@@ -102,6 +96,9 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     data = home / "data"
     shutil.copytree(tiny_dataset, data, ignore=shutil.ignore_patterns("checkpoint"))
     film, notes = Dataset.open(data).film("test1"), json.loads((data / "stimuli" / "test1.json").read_text())
+    shown = [" ".join(phrases) for phrases in zip(*caption_phrases(), strict=False)]
+    notes["captions"] = [shown[i // 12] for i in range(72)]  # a clip has six frames, a shot two clips
+    (data / "stimuli" / "test1.json").write_text(json.dumps(notes))
     frames = np.concatenate([255 - film.frames] * REPEATS)
     write_mp4(data / "stimuli" / "seg1.mp4", VideoClip(frames, film.fps), lossless=True)
     (data / "stimuli" / "seg1.json").write_text(json.dumps({"captions": notes["captions"] * REPEATS, "shots": []}))
@@ -140,13 +137,13 @@ def test_every_variant_is_scored_and_set_against_the_full_one(out: Path) -> None
         assert set(row["scores"]) == set(ABLATION_MEASURES)
         assert all(v["low"] <= v["value"] <= v["high"] for v in row["scores"].values())
         assert (row["difference"] is None) == (name == "full")
-        other = "per patch" if name.startswith("per patch ") else "full"
+        other = "transformer" if name.startswith(("transformer ", "published")) else "full"
         assert row["against"] == other
         if row["difference"]:
             for measure, difference in row["difference"].items():
                 both = row["scores"][measure]["value"], content["variants"][other]["scores"][measure]["value"]
                 assert difference["value"] == pytest.approx(both[0] - both[1])
-    assert content["variants"]["ridge"]["scores"]["right_shot"]["value"] > 0.5 > content["levels"]["right_shot"]
+    assert content["variants"]["one patch"]["scores"]["right_shot"]["value"] > 0.5 > content["levels"]["right_shot"]
     text = (out / "ablation.md").read_text()
     assert text == ablation_markdown(content) and "simulated" in text
     assert all(text.count(f"\n| {name} |") == (1 if name == "full" else 2) for name in VARIANTS)
@@ -154,57 +151,43 @@ def test_every_variant_is_scored_and_set_against_the_full_one(out: Path) -> None
 
 def test_variants_differ_in_what_they_say_they_do(out: Path, home: Path) -> None:
     made = {n: json.loads((out / v.folder / "variant.json").read_text()) for n, v in VARIANTS.items()}
-    assert made["window 3"]["encoder"]["window_size"] == 3 and made["full"]["encoder"]["window_size"] == 2
-    assert made["published"]["encoder"]["patch_embedding"] == "shared"
-    assert [made[n]["encoder"]["readout_rank"] for n in ("full", "published", "per patch")] == [8, 0, 0]
-    assert [made[n]["contrast"]["image_weight"] for n in ("text only", "full", "image only")] == [0, 0.5, 1]
-    assert [made[f"per patch {n}"]["contrast"]["image_weight"] for n in ("text only", "image only")] == [0, 1]
-    assert made["no contrast"]["contrast"]["contrast_weight"] == 0
-    assert made["per patch no contrast"]["contrast"]["contrast_weight"] == 0
-    assert {n: set(m["loops"]) for n, m in made.items() if set(m["loops"]) != {"masked", "correction", "contrast"}} == {
-        "ridge": set(),
-        "corrected": {"correction"},
-        "no pretraining": {"correction", "contrast"},
-        "no correction": {"masked", "contrast"},
-        "published": {"masked", "contrast"},
-        "per patch": {"masked", "contrast"},
-        "per patch no pretraining": {"contrast"},
-        "per patch mask 0.5": {"masked", "contrast"},
-        "per patch no augmentation": {"masked", "contrast"},
-        "per patch text only": {"masked", "contrast"},
-        "per patch image only": {"masked", "contrast"},
-        "per patch no contrast": {"masked", "contrast"},
+    encoders = {n: m["encoder"] for n, m in made.items()}
+    assert [encoders[f"window {n}"]["window_size"] for n in (1, 3)] == [1, 3] and encoders["full"]["window_size"] == 2
+    assert encoders["published"]["patch_embedding"] == "shared" != encoders["transformer"]["patch_embedding"]
+    assert [len(set(encoders[n]["areas"])) for n in ("rows", "one patch", "published")] == [10, 1, 0]
+    assert len(encoders["full"]["area_names"]) > 2 and encoders["full"]["areas"] == encoders["transformer"]["areas"]
+    assert {n for n, e in encoders.items() if e["questions"]} == {
+        n for n, v in VARIANTS.items() if v.kind == "questions"
     }
-    assert made["per patch mask 0.5"]["masked"]["mask_ratio"] == 0.5 < made["per patch"]["masked"]["mask_ratio"]
-    assert made["per patch no augmentation"]["contrast"]["drop"] == 0 < made["per patch"]["contrast"]["drop"]
-    steps = {n: {stage: loop["steps"] for stage, loop in m["loops"].items()} for n, m in made.items()}
-    assert steps["published"]["contrast"] == steps["full"]["correction"] + steps["full"]["contrast"]
+    assert [made[f"transformer {n}"]["contrast"]["image_weight"] for n in ("text only", "image only")] == [0, 1]
+    assert made["transformer no contrast"]["contrast"]["contrast_weight"] == 0
+    assert made["transformer mask 0.5"]["masked"]["mask_ratio"] == 0.5 < made["transformer"]["masked"]["mask_ratio"]
+    assert made["transformer no augmentation"]["contrast"]["drop"] == 0 < made["transformer"]["contrast"]["drop"]
+    loops = {n: set(m["loops"]) for n, m in made.items()}
+    assert all(loops[n] == {"attend"} for n, v in VARIANTS.items() if v.kind == "questions")
+    assert loops["transformer no pretraining"] == {"contrast"} and loops["published"] == {"masked", "contrast"}
     said = {n: load_arrays(out / v.folder / "tokens.safetensors")["tokens"] for n, v in VARIANTS.items()}
     assert all(not np.array_equal(said[n], said["full"]) for n in VARIANTS if n != "full")
-    begun = {
-        n: json.loads((out / v.folder / "run.json").read_text())["initial"]
-        for n, v in VARIANTS.items()
-        if v.last == "contrast"
-    }
-    assert begun["text only"] == begun["full"] != begun["no pretraining"]
-    # masked modelling and correction of the demo itself, where the settings are its
+    others = [n for n in VARIANTS if n.startswith("transformer ")]
+    assert all(not np.array_equal(said[n], said["transformer"]) for n in others)
+    # masked modelling of the demo itself, where the settings are its
     shared = {p.name for p in (out / "shared").iterdir() if p.is_dir()}
-    assert (home / "mask1").is_dir() and (home / "correct1").is_dir() and not (home / "mask2").exists()
-    masked = {f"masked_{name}" for name in ("shared_2", "per_patch_1", "per_patch_3", "per_patch_2_0.5")}
-    assert shared == {*masked, "correction_1", "correction_3"}
+    assert (home / "mask1").is_dir() and not (home / "mask2").exists()
+    assert shared == {"masked_rows_shared", "masked_rows_per_patch", "masked_areas_per_patch_0.5"}
 
 
-def test_the_full_variant_is_the_demos_and_the_corrected_one_attends_uniformly(out: Path, home: Path) -> None:
+def test_the_full_variant_is_the_demos_and_the_uniform_one_asks_all_areas_alike(out: Path, home: Path) -> None:
     demo = OneSubject(home, FOUNDATION, STAGES, WorldRecipe(train=("seg1",)))
     tests = windows_of_tests(demo.dataset, demo.scans["1"])
-    said = {n: torch.from_numpy(load_arrays(out / n / "tokens.safetensors")["tokens"]) for n in ("full", "corrected")}
-    encoder, fit = demo.contrasted["1"], demo.ridge["1"]
-    codes = ReadOutEncoder(ENCODER).readout.correction.eval()
-    codes.load_state_dict(demo.corrections["1"])
+    said = {n: torch.from_numpy(load_arrays(out / n / "tokens.safetensors")["tokens"]) for n in ("full", "uniform")}
+    encoder = demo.readouts["1"].eval()
     with torch.inference_mode():
-        torch.testing.assert_close(said["full"], encoder(tests))
-        expected = fit.tokens(codes(tests.flatten(1) @ fit.into.T), (7, 8))
-    torch.testing.assert_close(said["corrected"], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(said["full"], encoder(tests), atol=1e-4, rtol=1e-4)
+        readout = encoder.readout
+        parts = readout.read(tests).mean((1, 2))
+        torch.testing.assert_close(
+            said["uniform"], readout.prior(readout.gain * parts + readout.bias), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_windows_of_other_sizes_begin_at_the_same_lag(home: Path) -> None:
@@ -230,22 +213,21 @@ def test_what_is_finished_is_not_trained_again_and_what_is_not_goes_on(
 
     monkeypatch.setattr(ablation, "train_variant", stopping)
     with pytest.raises(KeyboardInterrupt):
-        ablation.ablate(_bench(home, tmp_path, 0.5), ["ridge", "full"])
+        ablation.ablate(_bench(home, tmp_path, 0.5), ["uniform", "full"])
     content = json.loads((tmp_path / "ablation.json").read_text())
-    assert list(content["variants"]) == ["ridge"] and content["variants"]["ridge"]["difference"] is None
-    content = ablation.ablate(_bench(home, tmp_path, 0.5), ["ridge", "full"])
-    assert trained == ["ridge", "full", "full"] and content["variants"]["ridge"]["difference"]
-    assert content["variants"]["full"]["steps"] == {"masked": 2, "correction": 2, "contrast": 2}
-    assert (tmp_path / "shared" / "masked_per_patch_2").is_dir()  # the demo's had other steps
+    assert list(content["variants"]) == ["uniform"] and content["variants"]["uniform"]["difference"] is None
+    content = ablation.ablate(_bench(home, tmp_path, 0.5), ["uniform", "full"])
+    assert trained == ["uniform", "full", "full"] and content["variants"]["uniform"]["difference"]
+    assert content["variants"]["full"]["steps"] == {"attend": 20}
 
 
 def test_other_settings_and_unknown_names_are_refused(out: Path, home: Path) -> None:
     with pytest.raises(MindvizError, match=r"ablation\.json: expected scale = 2.*found 1"):
-        ablation.ablate(_bench(home, out, 2.0), ["ridge"])
+        ablation.ablate(_bench(home, out, 2.0), ["uniform"])
     changed = _bench(home, out)
     changed.demo.stages = replace(STAGES, contrast=ContrastConfig(drop=0.5))
     with pytest.raises(MindvizError, match=r"full.variant\.json: expected contrast = .*0\.5"):
-        ablation.ablate(changed, ["text only"])
+        ablation.ablate(changed, ["rows"])
     with pytest.raises(MindvizError, match="found window 9"):
         ablation.ablate(_bench(home, out), ["window 9"])
     with pytest.raises(MindvizError, match="scale above 0, found 0"):
@@ -273,6 +255,6 @@ def test_the_measures_are_those_of_their_definitions() -> None:
 
 
 def test_the_command_names_what_is_wrong(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--demo", str(home), "--subject", "9", "--out", str(tmp_path), "--only", "ridge"]
+    arguments = ["--demo", str(home), "--subject", "9", "--out", str(tmp_path), "--only", "uniform"]
     assert ablation.main(arguments) == 2
     assert "training.studies.ablation: " in capsys.readouterr().err
