@@ -100,6 +100,7 @@ class QuestionReadOut(nn.Module):
         self.areas = nn.Parameter(torch.zeros(patches, config.key_dim))
         self.scans = nn.Parameter(torch.zeros(config.window_size, config.key_dim))
         self.gain, self.bias = nn.Parameter(torch.ones(total)), nn.Parameter(torch.zeros(total))
+        self.own_gain = nn.Parameter(torch.ones(count, patches), requires_grad=False)
         self.prior = AnswerPrior(config.sizes, [bool(a) for a in config.answers], config.num_tokens, config.token_dim)
 
     def start(self) -> None:
@@ -128,6 +129,17 @@ class QuestionReadOut(nn.Module):
         """Answers (B, R) to all questions, of what patches say (B, T, P, R), by `weights` (B, Q, T, P) or its own."""
         weights = self.weights().expand(len(said), -1, -1, -1) if weights is None else weights
         return self.gain * gathered_answers(said, weights, self.sizes) + self.bias
+
+    def alone(self, said: Tensor) -> Tensor:
+        """The answers (B, P, R) that each area would give if it alone were asked, in the scans as it is now.
+
+        Of named answers the logits: `own_gain` (Q, P) says how far an area is to be trusted by itself.
+        """
+        weights = self.weights()
+        within = weights / weights.sum(1, keepdim=True)
+        parts = enumerate(said.split(self.sizes, dim=-1))
+        each = [self.own_gain[q, :, None] * einsum(within[q], part, "t p, b t p r -> b p r") for q, part in parts]
+        return torch.cat(each, -1) + self.bias
 
 
 def question_weights(queries: Tensor, areas: Tensor, scans: Tensor) -> Tensor:
@@ -169,9 +181,11 @@ class QuestionEncoder(FMRIEncoder):
         """
         self._check(bold)
         said = self.readout.read(bold) if said is None else said
-        weights = repeat(self.readout.weights(), "q t p -> b q t p", b=len(bold))
+        scans = bold.shape[1]
+        shares = repeat(self.readout.weights() * scans, "q t p -> (b t) q 1 p", b=len(bold))
+        # from the shares that are handed out, so that gradients lead to them
+        weights = rearrange(shares, "(b t) q 1 p -> b q t p", t=scans) / scans
         tokens = self.readout.prior(self.readout.answer(said, weights))
-        shares = rearrange(weights, "b q t p -> (b t) q 1 p") * bold.shape[1]
         return tokens, [LayerAttention(shares, None)] if attention else []
 
     def answers(self, bold: Tensor) -> Tensor:

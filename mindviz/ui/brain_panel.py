@@ -15,6 +15,7 @@ from mindviz.attribution.methods import METHODS
 from mindviz.brain.files.own_maps import MAP_ENDINGS, PARCELLATION_ENDINGS
 from mindviz.progress import Phases, no_phases
 from mindviz.session import map_choice, map_export, map_names, own_files, time_courses
+from mindviz.session.answers import answered
 from mindviz.session.background import Cancelled
 from mindviz.session.map_jobs import MapJobs, PageRequest
 from mindviz.session.map_request import MapRequest
@@ -80,8 +81,9 @@ def build_brain(workspace: Workspace) -> BrainPanel:
     jobs = MapJobs()
     view = cortex_view.viewer_html(_HEIGHT, workspace.dataset.mesh, patches=patches, serving=_serving(jobs))
     caution = gr.HTML(views.fine_print(workspace.caution("received")), apply_default_css=False, elem_id="app-caution")
+    answers = gr.HTML(apply_default_css=False, elem_id="app-answers")
     gr.on(None, None, None, None, js=handler("tooltips", _TOOLTIPS))
-    told = gr.HTML(visible=False), gr.State(NOTHING), jobs
+    told = gr.HTML(visible=False), gr.State(NOTHING), jobs, answers
     return BrainPanel(view, method, control, layer, head, position, other, caution, save, zipped, upload, *told)
 
 
@@ -153,6 +155,8 @@ def connect_brain(
     ]
     drawing = _drawing(panel, workspace, decoded)
     drawn = [choice.input(**drawing) for choice in changed] + [event.then(**drawing) for event in [*events, *anew]]
+    for event in events:
+        event.then(lambda result: _answers(workspace, result), decoded, panel.answers, **_LATEST)
     for event in drawn:
         event.failure(None, None, None, js=cortex_view.UNDRAWN)
     places.connect_places(panel, workspace, where, drawn)
@@ -184,6 +188,10 @@ def _drawing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict
 
     inputs: list[Any] = [panel.asked, decoded, *panel.choices, panel.other]
     return {"fn": draw, "inputs": inputs, "outputs": panel.view, "js": cortex_view.ASK_TO_DRAW, **_EACH}
+
+
+def _answers(workspace: Workspace, result: Decoded | None) -> str:
+    return "" if result is None else views.answers(answered(workspace, result.window))
 
 
 def _missing(workspace: Workspace, why: str) -> str:

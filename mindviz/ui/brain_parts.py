@@ -29,6 +29,7 @@ class BrainPanel:
     asked: gr.HTML  # stands for what the page itself says when it asks (`map_jobs.PageRequest`): shown nowhere
     own: gr.State  # `OwnFiles` of this session
     jobs: MapJobs
+    answers: gr.HTML  # what was read from the scan, and which areas said so
 
     @property
     def choices(self) -> list[Any]:

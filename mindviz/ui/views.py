@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
+from mindviz.session.answers import Answered
 from mindviz.session.workspace import Similarity
 from mindviz.types import Decoded
 
@@ -26,6 +28,32 @@ def header(dataset: str, checkpoint: str, simulated: bool) -> str:
 
 def fine_print(text: str) -> str:
     return f'<p class="app-fine" title="{escape(text)}">{escape(text)}</p>'
+
+
+def answers(found: Sequence[Answered]) -> str:
+    """What was read from the scan, in words, and a table of the areas that were asked, to be opened."""
+    if not found:
+        return ""
+    read = [f"{escape(one.question)}: <b>{_likely(one.answers)}</b>" for one in found if one.answers]
+    rows = [_area_rows(one) for one in found]
+    return (
+        f'<details class="app-answers"><summary>Read from the scan: {" · ".join(read) or "numbers"}'
+        "</summary><table><thead><tr><th>question</th><th>area</th><th>share of attention</th><th>alone it says</th>"
+        f"</tr></thead>{''.join(rows)}</table></details>"
+    )
+
+
+def _area_rows(one: Answered) -> str:
+    first = f'<th rowspan="{len(one.areas)}" scope="rowgroup">{escape(one.question)}</th>'
+    rows = []
+    for i, a in enumerate(one.areas):
+        cells = (escape(a.area), f"{a.share:.0%}", _likely(a.answers) or "–")
+        rows.append(f"<tr>{first if i == 0 else ''}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return f"<tbody>{''.join(rows)}</tbody>"
+
+
+def _likely(answers: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{escape(name)} {share:.0%}" for name, share in answers)
 
 
 def placeholder(text: str) -> str:

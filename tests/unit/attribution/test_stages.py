@@ -82,9 +82,10 @@ def test_the_table_holds_the_networks_of_the_mean_map(written: Path, home: Path)
 
 
 def test_layers_are_the_first_the_middle_and_the_last() -> None:
-    assert stages.layers_shown(24, False) == [(0, "layer 1"), (12, "layer 13"), (23, "layer 24")]
-    assert stages.layers_shown(2, True) == [(0, "layer 1"), (1, "layer 2"), (2, "read-out")]
-    assert stages.layers_shown(1, False) == [(0, "layer 1")]
+    many = [f"layer {i + 1}" for i in range(24)]
+    assert stages.layers_shown(many) == [(0, "layer 1"), (12, "layer 13"), (23, "layer 24")]
+    assert stages.layers_shown(["read-out"]) == [(0, "read-out")]
+    assert stages.layers_shown(["layer 1"]) == [(0, "layer 1")]
 
 
 def test_clips_belong_to_the_shot_of_their_middle_frame(home: Path) -> None:

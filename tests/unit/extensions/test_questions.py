@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.sketched import ENCODER
 
+from mindviz.attribution.attention import attention_rollout
+from mindviz.attribution.gradients import gradient_attention
 from mindviz.checkpoint.subject import read_encoder, read_encoder_config, write_encoder
 from mindviz.encoder import EncoderConfig, FMRIEncoder
 from mindviz.extensions.prior import AnswerPrior
@@ -19,7 +22,7 @@ from mindviz.extensions.questions import (
     make_encoder,
     questions_of,
 )
-from mindviz.types import MindvizError
+from mindviz.types import LayerAttention, MindvizError
 
 
 @pytest.fixture
@@ -62,6 +65,15 @@ def test_answers_are_what_areas_say_weighed_by_attention(encoder: QuestionEncode
     likely = torch.cat([expected[:4].softmax(0), expected[4:]])
     recalled = (readout.prior.recall.weight @ likely + readout.prior.recall.bias).view(5, 8)
     torch.testing.assert_close(tokens[0], recalled, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_lead_to_the_attention_that_is_handed_out(encoder: QuestionEncoder) -> None:
+    bold, mean = torch.randn(3, 2, 40), torch.zeros(2, 40)
+    found = gradient_attention(lambda windows: encoder.encode(windows, attention=True), bold, mean)
+    assert found.shape == (3, 2, 5) and np.allclose(found.mean((1, 2)), 1, atol=1e-4) and found.std() > 0.1
+    one = encoder.encode(bold[:1], attention=True)[1][0].spatial.detach().numpy()
+    rolled = attention_rollout([LayerAttention(one, None)])
+    assert rolled.shape == (2, 5) and rolled.mean() == pytest.approx(1, abs=1e-4)
 
 
 def test_voxels_of_no_area_are_not_heard(encoder: QuestionEncoder) -> None:

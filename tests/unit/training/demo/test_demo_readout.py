@@ -136,6 +136,8 @@ def test_attention_finds_the_area_that_knows(tmp_path: Path) -> None:
     weights = encoder.readout.weights()
     names = [ENCODER.area_names[int(i) % 5] for i in weights.flatten(1).argmax(1)]
     assert names == ["MT", "FFC"] and (weights.sum(2)[:, 1] > 0.6).all()
+    own = encoder.readout.own_gain
+    assert own[0, 2] == own[0].max() > 1 > own[0, 1] and (own[1] == 1).all(), "MT alone is to be trusted"
     asked = encoder.answers(windows)
     uniform = fit.said.mean((1, 2))[:, :4]
     right = [(x[:, :4].argmax(1) == what).float().mean().item() for x in (asked, uniform)]
