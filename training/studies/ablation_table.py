@@ -156,9 +156,8 @@ def ablation_markdown(content: Mapping[str, Any]) -> str:
         f"{simulated}{facts['clips']} test clips of {facts['shots']} shots; which of them the condition tokens are "
         "taken for, by the tokens of their captions, and the squared error of the tokens (less is better). Intervals: "
         f"95 %, bootstrap over shots. Steps of every loop: {facts['scale']:g} times the recipe's. One training of each "
-        "variant: how far another seed would move it was not measured. Where an encoder has a read-out, its codes and "
-        "their correction are fitted and then kept, so that masked modelling and contrast reach the tokens only by "
-        "where it looks.",
+        "variant: how far another seed would move it was not measured. An encoder that is asked questions has no "
+        "transformer: masked modelling and contrast are those of the variants with one.",
         "",
         *head,
         _line("chance; for the error, the mean of the training captions", chance),
