@@ -35,7 +35,7 @@ class Answered:
 
 
 @torch.inference_mode()
-def answered(workspace: Workspace, window: Window, areas: int = MOST_AREAS) -> list[Answered]:
+def answers_of(workspace: Workspace, window: Window, areas: int = MOST_AREAS) -> list[Answered]:
     """What a window answers to each question, the `areas` that count most with what each alone would have said.
 
     Empty for an encoder that is asked no questions.

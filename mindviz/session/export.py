@@ -9,7 +9,7 @@ from typing import Any
 
 from mindviz import __version__, brain, storage, video
 from mindviz.brain import Parcellation
-from mindviz.session.answers import answered, answers_record
+from mindviz.session.answers import answers_of, answers_record
 from mindviz.session.map_choice import CONTROLS_SAID, MapChoice, choose
 from mindviz.session.map_names import label, layer_and_head
 from mindviz.session.workspace import Similarity, Workspace
@@ -88,7 +88,7 @@ def result(workspace: Workspace, decoded: Decoded, attention: AttentionMap) -> d
             "mesh": dataset.mesh,
             "note": workspace.caution("received"),
         },
-        "answers": answers_record(answered(workspace, window)),
+        "answers": answers_record(answers_of(workspace, window)),
         "provenance": decoded.provenance,
     }
 

@@ -15,7 +15,7 @@ from mindviz.attribution.methods import METHODS
 from mindviz.brain.files.own_maps import MAP_ENDINGS, PARCELLATION_ENDINGS
 from mindviz.progress import Phases, no_phases
 from mindviz.session import map_choice, map_export, map_names, own_files, time_courses
-from mindviz.session.answers import answered
+from mindviz.session.answers import answers_of
 from mindviz.session.background import Cancelled
 from mindviz.session.map_jobs import MapJobs, PageRequest
 from mindviz.session.map_request import MapRequest
@@ -191,7 +191,7 @@ def _drawing(panel: BrainPanel, workspace: Workspace, decoded: gr.State) -> dict
 
 
 def _answers(workspace: Workspace, result: Decoded | None) -> str:
-    return "" if result is None else views.answers(answered(workspace, result.window))
+    return "" if result is None else views.answers(answers_of(workspace, result.window))
 
 
 def _missing(workspace: Workspace, why: str) -> str:

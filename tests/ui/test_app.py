@@ -62,16 +62,21 @@ def colours(page) -> set[tuple[int, ...]]:
     return {colour for _, colour in picture.getcolors(picture.width * picture.height)}
 
 
+def parts_of_attention(page) -> list[str]:
+    """The lists that choose a part of the attention: a layer and a head, or a question."""
+    return [name for name in ("Layer", "Head", "Question") if page.get_by_label(name, exact=True).is_visible()]
+
+
 @pytest.mark.slow
 def test_another_method_and_a_control_are_drawn(page, app):
     decode(page)
     titled = "text => document.querySelector('#cortex .mv-title').textContent === text"
     page.wait_for_function(titled, arg="Attention received")
-    assert page.get_by_label("Layer").is_visible() and page.get_by_label("Head").is_visible()
+    assert parts_of_attention(page) in (["Layer", "Head"], ["Question"])
     pick(page, "#app-method", "Integrated gradients")
     page.wait_for_function(titled, arg="Integrated gradients")
     assert "depends on" in page.inner_text(".app-fine")
-    assert not page.get_by_label("Layer").is_visible() and not page.get_by_label("Head").is_visible()
+    assert parts_of_attention(page) == []
     pick(page, "#app-control", "less untrained encoder")
     page.wait_for_function(titled, arg="Integrated gradients less untrained encoder")
     pick(page, "#app-method", "Activation pattern")  # which has no control
@@ -178,10 +183,11 @@ def test_two_maps_are_compared_and_saved_as_one_page(page, app, tmp_path):
     choose(page, 5)
     decode(page)
     page.wait_for_selector("#app-save:enabled")
-    pick(page, "#app-other", "Layer: layer 1")
+    kind, name = ("Question", "motion") if parts_of_attention(page) == ["Question"] else ("Layer", "layer 1")
+    pick(page, "#app-other", f"{kind}: {name}")
     page.wait_for_selector("#cortex .mv-compared")
     first, second = page.locator("#cortex .mv-pane-title").all_inner_texts()
-    assert second == "Layer 1 · Attention received" != first and first.endswith("· Attention received")
+    assert second == f"{name.capitalize()} · Attention received" != first and first.endswith("· Attention received")
     pick(page, "#app-control", "less its mean")
     page.wait_for_function(
         "() => document.querySelector('#cortex .mv-title').textContent.match(/less its mean.*less its mean/)"
@@ -194,7 +200,9 @@ def test_two_maps_are_compared_and_saved_as_one_page(page, app, tmp_path):
         archive.extractall(tmp_path)
     page.goto((tmp_path / saved.stem / "map.html").as_uri())
     page.wait_for_selector("#cortex .mv-compared canvas")
-    assert page.locator(".mv-pane-title").all_inner_texts()[1] == "Layer 1 · Attention received less its mean"
+    assert (
+        page.locator(".mv-pane-title").all_inner_texts()[1] == f"{name.capitalize()} · Attention received less its mean"
+    )
     said = page.inner_text(".mv-caution")
     assert "not importance" in said and "Zero is its control: the mean of the map over all voxels." in said
 

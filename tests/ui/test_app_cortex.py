@@ -112,7 +112,7 @@ def test_a_click_on_two_maps_tells_of_both(page, app):
     pick(page, "#app-other", "Map: Attention rollout")
     page.wait_for_selector("#cortex .mv-compared")
     page.evaluate(f"({THREE_CLICKS})({VIEWER})")
-    page.wait_for_selector("#cortex .mv-plot .mv-beside")
+    page.wait_for_selector("#cortex .mv-plot .mv-beside", state="attached")  # flat where all scans have one map
     named = page.locator("#cortex .mv-axis-name").all_text_contents()
     assert [name.partition(" (")[0] for name in named] == ["Attention received", "Attention rollout", "BOLD"]
     said = page.locator("#cortex .mv-plot").get_attribute("aria-label")

@@ -267,10 +267,10 @@ def _encoded(
     frames = film_batches(dataset, runs, size, batch, "latents")
     latents = torch.cat([codec.encode(pixels[:, :, None].to(device))[:, :, 0].cpu() for pixels in frames])
     codec.to("cpu")
-    return {"latents": latents, "tokens": caption_tokens(parts, (*words, ""))}
+    return {"latents": latents, "tokens": tokens_of_captions(parts, (*words, ""))}
 
 
-def caption_tokens(parts: GeneratorParts, captions: tuple[str, ...], batch: int = 64) -> Tensor:
+def tokens_of_captions(parts: GeneratorParts, captions: tuple[str, ...], batch: int = 64) -> Tensor:
     """Tokens (N, S, D) of captions."""
     return torch.cat([parts.text_tokens(captions[i : i + batch]) for i in range(0, len(captions), batch)])
 
@@ -299,4 +299,4 @@ def _embedded(parts: GeneratorParts, embedder: Embedder, frames: Iterator[Tensor
     words = notes.vocabulary
     image = torch.cat([embedder.embed_image(pixels) for pixels in frames])
     text = torch.cat([embedder.embed_text(words[i : i + 64]) for i in range(0, len(words), 64)])
-    return {"image": image, "text": text, "tokens": caption_tokens(parts, words)}
+    return {"image": image, "text": text, "tokens": tokens_of_captions(parts, words)}

@@ -18,7 +18,7 @@ from mindviz.data import Dataset
 from mindviz.extensions.questions import QuestionConfig, QuestionEncoder
 from mindviz.storage import load_module, read_config, save_module
 from mindviz.types import MindvizError
-from training.data.pretrained import GeneratorParts, caption_tokens, film_notes
+from training.data.pretrained import GeneratorParts, film_notes, tokens_of_captions
 from training.data.scans import TrainingScans, load_scans
 from training.demo.readout import (
     AreaFit,
@@ -31,14 +31,14 @@ from training.demo.readout import (
 )
 from training.engine.loop import LoopConfig, train
 
-AREAS = "hcp-mmp"
+PEOPLES_PARCELLATION = "hcp-mmp"
 
 
 def window_tokens(parts: GeneratorParts, dataset: Dataset, scans: TrainingScans, runs: tuple[str, ...]) -> Tensor:
     """The mean tokens (N, S, D) of the captions of each training window's clip; `runs` are those of `scans`."""
     notes = film_notes(dataset, runs)
     frames = scans.first_frame[:, None] + torch.arange(scans.clip_frames)
-    return caption_tokens(parts, notes.vocabulary)[torch.from_numpy(notes.caption_index)[frames]].mean(1)
+    return tokens_of_captions(parts, notes.vocabulary)[torch.from_numpy(notes.caption_index)[frames]].mean(1)
 
 
 def runs_of(dataset: Dataset, subject: str, count: int | None) -> tuple[str, ...]:
@@ -57,7 +57,9 @@ def runs_of(dataset: Dataset, subject: str, count: int | None) -> tuple[str, ...
 
 def person_config(config: QuestionConfig, dataset: Dataset, scans: TrainingScans) -> QuestionConfig:
     """The configuration of a person's encoder, with areas as patches; questions are as in `config`."""
-    found: QuestionConfig = with_areas(config, scans.data.vertices, parcellations.load(AREAS, dataset.mesh))
+    found: QuestionConfig = with_areas(
+        config, scans.data.vertices, parcellations.load(PEOPLES_PARCELLATION, dataset.mesh)
+    )
     return found
 
 

@@ -75,7 +75,7 @@ def right_answers(asked: Asked, encoder: QuestionEncoder) -> dict[str, np.ndarra
 
 
 @torch.inference_mode()
-def lesioned(asked: Asked, baseline: Tensor) -> np.ndarray:
+def area_lesions(asked: Asked, baseline: Tensor) -> np.ndarray:
     """How far the tokens move, (P,), when an area is at its training mean (T, V), in shares of their variance."""
     readout = asked.encoder.readout
     said, absent = readout.read(asked.windows), readout.read(baseline[None])
@@ -116,7 +116,7 @@ def attention_of(decoder: Decoder, dataset: Dataset, subject: str, fit: AreaFit)
     untrained = decoder.encoder(subject, "untrained")
     assert isinstance(untrained, QuestionEncoder)
     blind = _to_voxels(untrained, untrained.readout.weights().sum(1).detach().numpy())
-    moved = lesioned(asked, torch.from_numpy(data.negative).float())
+    moved = area_lesions(asked, torch.from_numpy(data.negative).float())
     questions = {}
     for q, name, part in asked.named:
         driver = truth.driver[data.vertices] == truth.names.index(DRIVER_OF[name])

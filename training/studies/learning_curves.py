@@ -37,7 +37,7 @@ from training.studies.baselines import fit_token_ridge
 
 RUNS = (1, 2, 4, 8, 18)
 BANDED_TRIALS, BANDED_PENALTIES = 12, np.logspace(1, 5, 9)
-FOLDS = 6
+BANDED_FOLDS = 6
 OWN, POPULATION = "own attention", "population"
 
 
@@ -75,7 +75,7 @@ def banded_ridge(lesson: Lesson) -> np.ndarray:
 
     places = [place[place >= 0] for place in lesson.config.patching.places()]
     x, tests = ([w[:, :, p].reshape(len(w), -1) for p in places] for w in (lesson.windows, lesson.tests))
-    fold = np.arange(len(lesson.windows)) * FOLDS // len(lesson.windows)
+    fold = np.arange(len(lesson.windows)) * BANDED_FOLDS // len(lesson.windows)
     model = MultipleKernelRidgeCV(
         kernels="precomputed",
         solver="random_search",
@@ -97,7 +97,7 @@ def nearest(lesson: Lesson) -> np.ndarray:
     return lesson.targets[(tests @ x.T).argmax(axis=1)]
 
 
-BASELINES: dict[str, Callable[[Lesson], np.ndarray]] = {
+CURVE_BASELINES: dict[str, Callable[[Lesson], np.ndarray]] = {
     "ridge": ridge,
     "banded ridge": banded_ridge,
     "nearest neighbour": nearest,
@@ -181,7 +181,7 @@ class Curves:
         said = {name: shared.encoder(config, fit).eval() for name, shared in ((OWN, own), (POPULATION, everybody))}
         with torch.inference_mode():
             found = {name: torch.cat([e.answers(w) for w in tests.split(64)]).numpy() for name, e in said.items()}
-        found |= {name: method(lesson) for name, method in BASELINES.items()}
+        found |= {name: method(lesson) for name, method in CURVE_BASELINES.items()}
         truth, _ = self.seen(subject)
         return {name: self.likeliest(answers) == truth for name, answers in found.items()}
 
@@ -207,7 +207,7 @@ def curves(study: Curves) -> dict[str, Any]:
                 cell = {"subjects": each, "mean": float(values[:, q].mean()), "low": low, "high": high}
                 rows.append({"method": method, "runs": count, "question": question} | cell)
             for ours in (OWN, POPULATION):
-                for theirs in BASELINES:
+                for theirs in CURVE_BASELINES:
                     less = mean[ours][:, q] - mean[theirs][:, q]
                     low, high = bootstrap_interval(less, shots)
                     named = {"method": ours, "less": theirs, "runs": count, "question": question}

@@ -15,7 +15,7 @@ from mindviz.checkpoint.subject import write_encoder
 from mindviz.data import Dataset
 from mindviz.decoder import Decoder
 from mindviz.extensions.questions import QuestionEncoder
-from mindviz.session.answers import answered, answers_record
+from mindviz.session.answers import answers_of, answers_record
 from mindviz.session.workspace import Workspace
 from mindviz.ui import views
 
@@ -48,7 +48,7 @@ def asking(tiny_dataset: Path, tiny_checkpoint: Path, tmp_path: Path) -> Workspa
 
 def test_answers_are_those_of_the_encoder_and_areas_stand_by_their_share(asking: Workspace) -> None:
     window = asking.dataset.window("1", "test1", 3)
-    found = answered(asking, window, areas=5)
+    found = answers_of(asking, window, areas=5)
     assert [one.question for one in found] == ["what", "layout"] and found[1].answers == ()
     encoder = asking.decoder.encoder("1")
     bold = torch.from_numpy(asking.decoder.normalise(window.bold, "1", window.run_std))[None].float()
@@ -71,11 +71,11 @@ def test_answers_are_those_of_the_encoder_and_areas_stand_by_their_share(asking:
 
 
 def test_the_page_says_them_in_words_and_escapes_names(asking: Workspace) -> None:
-    found = answered(asking, asking.dataset.window("1", "test1", 0))
+    found = answers_of(asking, asking.dataset.window("1", "test1", 0))
     html = views.answers([replace(found[0], question="<what>"), found[1]])
     assert "&lt;what&gt;" in html and "<what>" not in html and html.count("<tr>") == 1 + 10
     assert views.answers([]) == ""
 
 
 def test_an_encoder_without_questions_answers_none(workspace: Workspace) -> None:
-    assert answered(workspace, workspace.dataset.window("1", "test1", 0)) == []
+    assert answers_of(workspace, workspace.dataset.window("1", "test1", 0)) == []

@@ -15,7 +15,7 @@ from support.tiny_demo import FOUNDATION, STAGES, write_demo
 from training.demo.pipeline import Demo
 from training.demo.world import WorldRecipe
 from training.studies import attention, learning_curves
-from training.studies.learning_curves import BASELINES, OWN, POPULATION, Curves, Lesson, curves, curves_markdown
+from training.studies.learning_curves import CURVE_BASELINES, OWN, POPULATION, Curves, Lesson, curves, curves_markdown
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Curve
 def test_every_method_is_scored_for_every_question_and_set_against_the_attention(study: Curves) -> None:
     content = curves(study)
     assert content == json.loads((study.out / "learning_curves.json").read_text()) and content["simulated"]
-    methods = [OWN, POPULATION, *BASELINES]
+    methods = [OWN, POPULATION, *CURVE_BASELINES]
     assert [(r["method"], r["question"]) for r in content["rows"]] == [
         (m, q) for q in ("object", "setting", "motion") for m in methods
     ]
@@ -82,7 +82,7 @@ def test_lesions_and_single_areas_are_those_of_their_definitions() -> None:
     encoder, fit = make_encoder(scans, make_latents())
     asked = attention.Asked(encoder.eval(), scans.windows, np.zeros((24, 6)), np.arange(24))
     baseline = torch.randn(2, 40, generator=torch.Generator().manual_seed(3))
-    moved = attention.lesioned(asked, baseline)
+    moved = attention.area_lesions(asked, baseline)
     with torch.inference_mode():
         whole = encoder(scans.windows)
         cut = scans.windows.clone()
